@@ -1,0 +1,305 @@
+# cython: language_level=3, binding=True, freethreading_compatible=True
+"""The boundary to the C core: checks arguments, drops the GIL, calls."""
+
+import os
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+cimport vb
+
+cdef extern from *:
+    const char *VB_VERSION
+
+VERSION = VB_VERSION.decode("ascii")
+
+F16 = vb.VB_F16
+BF16 = vb.VB_BF16
+F32 = vb.VB_F32
+F64 = vb.VB_F64
+
+
+class Fault(Exception):
+    """A table could not be run to its end. ``status`` is one of ``stopped``, ``read-failed``,
+    ``read-short``, ``write-failed``, ``nonfinite``, ``no-memory``; the other attributes say where."""
+
+    def __init__(self, status, error, source, segment, index, bits):
+        super().__init__(status)
+        self.status = status
+        self.error = error
+        self.source = source
+        self.segment = segment
+        self.index = index
+        self.bits = bits
+
+
+cdef dict _STATUS = {
+    vb.VB_STOPPED: "stopped",
+    vb.VB_READ_FAILED: "read-failed",
+    vb.VB_READ_SHORT: "read-short",
+    vb.VB_WRITE_FAILED: "write-failed",
+    vb.VB_NONFINITE: "nonfinite",
+    vb.VB_NO_MEMORY: "no-memory",
+}
+
+
+cdef class _View:
+    """A contiguous read-only buffer, released with the object."""
+
+    cdef Py_buffer buffer
+    cdef bint held
+
+    def __cinit__(self, data):
+        PyObject_GetBuffer(data, &self.buffer, PyBUF_SIMPLE)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.buffer)
+
+    cdef const uint8_t *data(self) noexcept:
+        return <const uint8_t *>self.buffer.buf
+
+    cdef size_t size(self) noexcept:
+        return <size_t>self.buffer.len
+
+
+cdef tuple _feature_names(unsigned features):
+    names = []
+    for bit in range(32):
+        if features & (1u << bit):
+            names.append(vb.vb_feature_name(1u << bit).decode("ascii"))
+    return tuple(sorted(names))
+
+
+def cpu_features():
+    return _feature_names(vb.vb_cpu_features())
+
+
+cdef int _check_type(int type) except -1:
+    if not 0 <= type < vb.VB_TYPES:
+        raise ValueError(f"no such arithmetic type: {type}")
+    return type
+
+
+cdef class Kernels:
+    cdef vb.vb_kernels k
+
+    def __init__(self, isa=None):
+        cdef unsigned features = 0
+        cdef const char *bad = NULL
+        if isa is None:
+            isa = os.environ.get("VBUILD_ISA") or "native"
+        text = isa.encode("utf-8", "surrogateescape")
+        if b"\0" in text or not vb.vb_isa_parse(PyBytes_AsString(text), &features, &bad):
+            raise ValueError(f"no such instruction set here: {isa!r}")
+        vb.vb_kernels_init(&self.k, features)
+
+    @property
+    def features(self):
+        return _feature_names(self.k.features)
+
+    cdef tuple _arith(self, vb.vb_arith_fn f, size_t a_size, a, size_t b_size, b):
+        cdef _View va = _View(a)
+        cdef _View vb_ = _View(b)
+        cdef size_t n = va.size() // a_size
+        cdef size_t bad
+        if va.size() != n * a_size or vb_.size() != n * b_size:
+            raise ValueError("the operands differ in length")
+        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>va.size())
+        cdef char *p = PyBytes_AsString(out)
+        cdef const uint8_t *pa = va.data()
+        cdef const uint8_t *pb = vb_.data()
+        with nogil:
+            bad = f(p, pa, pb, n)
+        return out, (bad if bad < n else None)
+
+    def add(self, int a_type, a, int b_type, b):
+        _check_type(a_type)
+        _check_type(b_type)
+        return self._arith(
+            self.k.add[a_type][b_type], vb.vb_itemsize(a_type), a, vb.vb_itemsize(b_type), b
+        )
+
+    def sub(self, int a_type, a, int b_type, b):
+        _check_type(a_type)
+        _check_type(b_type)
+        return self._arith(
+            self.k.sub[a_type][b_type], vb.vb_itemsize(a_type), a, vb.vb_itemsize(b_type), b
+        )
+
+    def convert(self, int from_type, data, int to_type):
+        _check_type(from_type)
+        _check_type(to_type)
+        cdef _View v = _View(data)
+        cdef size_t n = v.size() // vb.vb_itemsize(from_type)
+        cdef size_t bad
+        if v.size() != n * vb.vb_itemsize(from_type):
+            raise ValueError("not a whole number of elements")
+        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(n * vb.vb_itemsize(to_type)))
+        cdef char *p = PyBytes_AsString(out)
+        cdef const uint8_t *q = v.data()
+        with nogil:
+            bad = self.k.convert[from_type][to_type](p, q, n)
+        return out, (bad if bad < n else None)
+
+    def xor(self, a, b):
+        cdef _View va = _View(a)
+        cdef _View vb_ = _View(b)
+        if va.size() != vb_.size():
+            raise ValueError("the operands differ in length")
+        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>va.size())
+        cdef char *p = PyBytes_AsString(out)
+        cdef const uint8_t *pa = va.data()
+        cdef const uint8_t *pb = vb_.data()
+        cdef size_t n = va.size()
+        with nogil:
+            self.k.xor_bytes(p, pa, pb, n)
+        return out
+
+    def sha256(self, messages, size_t piece=0):
+        cdef list views = [_View(m) for m in messages]
+        cdef size_t n = len(views)
+        cdef size_t i, njobs, take
+        cdef _View v
+        cdef bint more = True
+        cdef uint8_t digest[32]
+        cdef vb.vb_sha256 *streams = <vb.vb_sha256 *>calloc(n + 1, sizeof(vb.vb_sha256))
+        cdef vb.vb_sha256_job *jobs = <vb.vb_sha256_job *>calloc(n + 1, sizeof(vb.vb_sha256_job))
+        cdef size_t *at = <size_t *>calloc(n + 1, sizeof(size_t))
+        try:
+            if not streams or not jobs or not at:
+                raise MemoryError
+            for i in range(n):
+                vb.vb_sha256_init(&streams[i])
+            while more:
+                more = False
+                njobs = 0
+                for i in range(n):
+                    v = <_View>views[i]
+                    take = v.size() - at[i]
+                    if piece and take > piece:
+                        take = piece
+                        more = True
+                    jobs[njobs].stream = &streams[i]
+                    jobs[njobs].data = v.data() + at[i]
+                    jobs[njobs].size = take
+                    njobs += 1
+                    at[i] += take
+                with nogil:
+                    vb.vb_sha256_update(&self.k, jobs, njobs)
+            out = []
+            for i in range(n):
+                vb.vb_sha256_final(&self.k, &streams[i], digest)
+                out.append(PyBytes_FromStringAndSize(<char *>digest, 32))
+            return out
+        finally:
+            free(streams)
+            free(jobs)
+            free(at)
+
+
+cdef class Control:
+    cdef vb.vb_control c
+
+    @property
+    def done(self):
+        return vb.vb_control_done(&self.c)
+
+    def stop(self):
+        vb.vb_control_stop(&self.c)
+
+
+class Result:
+    """What a run found: digests as 32 bytes each."""
+
+    __slots__ = ("output", "sources", "tensors")
+
+    def __init__(self, output, sources, tensors):
+        self.output = output
+        self.sources = sources
+        self.tensors = tensors
+
+
+cdef class _Arrays:
+    """The arrays of one run, freed with the object."""
+
+    cdef uint64_t *scratch
+    cdef int *fds
+    cdef uint8_t *sources
+    cdef uint8_t *tensors
+
+    def __dealloc__(self):
+        free(self.scratch)
+        free(self.fds)
+        free(self.sources)
+        free(self.tensors)
+
+
+cdef int _parse(vb.vb_table *t, _View data, _Arrays arrays) except -1:
+    cdef vb.vb_table_error error
+    cdef uint32_t n = vb.vb_table_nsources(data.data(), data.size())
+    if <uint64_t>n * 16 > data.size():
+        raise ValueError("bad table: the size does not agree with the counts")
+    arrays.scratch = <uint64_t *>calloc(n + 1, sizeof(uint64_t))
+    if not arrays.scratch:
+        raise MemoryError
+    if not vb.vb_table_parse(t, data.data(), data.size(), arrays.scratch, &error):
+        where = "" if error.segment == UINT32_MAX else f" (segment {error.segment})"
+        raise ValueError(f"bad table: {error.what.decode('ascii')}{where}")
+    return 0
+
+
+def check_table(table, Kernels kernels):
+    cdef vb.vb_table t
+    cdef _View data = _View(table)
+    _parse(&t, data, _Arrays())
+    return t.out_size, vb.vb_run_memory(&t, &kernels.k)
+
+
+def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_output=True,
+        bint tensor_digests=False):
+    cdef vb.vb_table t
+    cdef _View data = _View(table)
+    cdef _Arrays arrays = _Arrays()
+    _parse(&t, data, arrays)
+    cdef uint32_t i
+    if len(fds) != t.nsources:
+        raise ValueError(f"the table has {t.nsources} sources, got {len(fds)} descriptors")
+    arrays.fds = <int *>calloc(t.nsources + 1, sizeof(int))
+    arrays.sources = <uint8_t *>calloc(t.nsources + 1, 32)
+    arrays.tensors = <uint8_t *>calloc(t.ntensors + 1, 32)
+    if not arrays.fds or not arrays.sources or not arrays.tensors:
+        raise MemoryError
+    for i in range(t.nsources):
+        arrays.fds[i] = fds[i]
+    cdef vb.vb_job job
+    cdef vb.vb_fault fault
+    cdef vb.vb_status status
+    job.table = &t
+    job.kernels = &kernels.k
+    job.fds = arrays.fds
+    job.out_fd = out_fd
+    job.hash_output = hash_output
+    job.control = &control.c
+    job.source_digest = arrays.sources
+    job.tensor_digest = arrays.tensors if tensor_digests else NULL
+    with nogil:
+        status = vb.vb_run(&job, &fault)
+    if status != vb.VB_OK:
+        raise Fault(_STATUS[<int>status], fault.error, fault.source, fault.segment, fault.index,
+                    (fault.bits[0], fault.bits[1], fault.bits[2]))
+    sources = []
+    for i in range(t.nsources):
+        hashed = vb.vb_table_source(&t, i).mode != 0
+        sources.append(
+            PyBytes_FromStringAndSize(<char *>arrays.sources + 32 * <size_t>i, 32) if hashed else None
+        )
+    tensors = []
+    if tensor_digests:
+        for i in range(t.ntensors):
+            tensors.append(PyBytes_FromStringAndSize(<char *>arrays.tensors + 32 * <size_t>i, 32))
+    output = PyBytes_FromStringAndSize(<char *>job.out_digest, 32) if hash_output else None
+    return Result(output, tuple(sources), tuple(tensors))

@@ -1,0 +1,257 @@
+/* table.c - reading and checking serialized tables. */
+#include "table.h"
+
+#include <string.h>
+
+enum { HEADER = 32, SOURCE = 16, TENSOR = 16, OPERAND = 48, SEGMENT = 16 + 32 + 2 * OPERAND };
+
+static const uint8_t magic[8] = {'v', 'b', 't', 'a', 'b', 'l', 'e', '1'};
+
+size_t vb_type_size(int type) {
+  switch (type) {
+    case VB_RAW1: return 1;
+    case VB_F16:
+    case VB_BF16:
+    case VB_RAW2: return 2;
+    case VB_F32:
+    case VB_RAW4: return 4;
+    case VB_F64:
+    case VB_RAW8: return 8;
+    default: return 0;
+  }
+}
+
+uint32_t vb_table_nsources(const uint8_t *data, size_t size) {
+  return size < HEADER ? 0 : vb_load32(data + 12);
+}
+
+vb_source vb_table_source(const vb_table *t, uint32_t i) {
+  const uint8_t *p = t->sources + (size_t)i * SOURCE;
+  return (vb_source){.mode = vb_load32(p), .size = vb_load64(p + 8)};
+}
+
+const uint8_t *vb_table_prefix(const vb_table *t, uint32_t i, uint64_t *size) {
+  const uint8_t *p = t->records + (size_t)i * TENSOR;
+  *size = vb_load64(p + 8);
+  return t->literals + vb_load64(p);
+}
+
+static vb_operand load_operand(const uint8_t *p) {
+  vb_operand o = {.source = (int32_t)vb_load32(p), .offset = vb_load64(p + 8)};
+  for (int d = 0; d < VB_RANK; d++) o.stride[d] = vb_load64(p + 16 + 8 * d);
+  return o;
+}
+
+vb_segment vb_table_segment(const vb_table *t, uint32_t i) {
+  const uint8_t *p = t->records + (size_t)t->ntensors * TENSOR + (size_t)i * SEGMENT;
+  vb_segment s = {.op = p[0],
+                  .a_type = p[1],
+                  .b_type = p[2],
+                  .compute = p[3],
+                  .out_type = p[4],
+                  .tensor = vb_load32(p + 8)};
+  for (int d = 0; d < VB_RANK; d++) s.dim[d] = vb_load64(p + 16 + 8 * d);
+  s.a = load_operand(p + 48);
+  s.b = load_operand(p + 48 + OPERAND);
+  return s;
+}
+
+bool vb_operand_dense(const vb_segment *s, const vb_operand *o, size_t itemsize) {
+  uint64_t want = itemsize;
+  for (int d = VB_RANK - 1; d >= 0; d--) {
+    if (s->dim[d] != 1 && o->stride[d] != want) return false;
+    want *= s->dim[d];
+  }
+  return true;
+}
+
+/* One past the last byte that the operand touches, or false on overflow. */
+static bool operand_end(const vb_segment *s, const vb_operand *o, size_t itemsize, uint64_t *end) {
+  uint64_t e = o->offset;
+  for (int d = 0; d < VB_RANK; d++) {
+    uint64_t step;
+    if (__builtin_mul_overflow(s->dim[d] - 1, o->stride[d], &step)) return false;
+    if (__builtin_add_overflow(e, step, &e)) return false;
+  }
+  return !__builtin_add_overflow(e, itemsize, end);
+}
+
+static bool is_arith(int type) { return type >= 0 && type < VB_TYPES; }
+
+/* Counts, and their sum with the sizes of the records, against the size of the data. */
+static const char *parse_header(vb_table *t, const uint8_t *data, size_t size) {
+  if (size < HEADER || memcmp(data, magic, sizeof magic) != 0) return "not a table of this version";
+  *t = (vb_table){.flags = vb_load32(data + 8),
+                  .nsources = vb_load32(data + 12),
+                  .ntensors = vb_load32(data + 16),
+                  .nsegments = vb_load32(data + 20),
+                  .nliterals = vb_load64(data + 24)};
+  if (t->flags & ~(uint32_t)VB_TABLE_ALLOW_NONFINITE) return "unknown flags";
+  uint64_t records = (uint64_t)t->nsources * SOURCE + (uint64_t)t->ntensors * TENSOR +
+                     (uint64_t)t->nsegments * SEGMENT;
+  uint64_t total;
+  if (__builtin_add_overflow(records + HEADER, t->nliterals, &total) || total != size)
+    return "the size does not agree with the counts";
+  t->sources = data + HEADER;
+  t->records = t->sources + (size_t)t->nsources * SOURCE;
+  t->literals = data + HEADER + records;
+  return NULL;
+}
+
+static const char *check_operand(const vb_table *t, const vb_segment *s, const vb_operand *o,
+                                 int type) {
+  size_t itemsize = vb_type_size(type);
+  if (itemsize == 0) return "unknown element type";
+  if (o->source == VB_SRC_ZERO || o->source == VB_SRC_PREVIOUS) return NULL;
+  uint64_t limit;
+  if (o->source == VB_SRC_LITERAL) {
+    limit = t->nliterals;
+    if (!vb_operand_dense(s, o, itemsize)) return "a literal operand must be dense";
+  } else if (o->source >= 0 && (uint32_t)o->source < t->nsources) {
+    limit = vb_table_source(t, (uint32_t)o->source).size;
+  } else {
+    return "no such source";
+  }
+  uint64_t end;
+  if (!operand_end(s, o, itemsize, &end) || end > limit) return "an operand lies outside its source";
+  return NULL;
+}
+
+static const char *check_types(const vb_segment *s) {
+  bool same = s->a_type == s->out_type;
+  switch (s->op) {
+    case VB_OP_COPY:
+      if (!same && !(is_arith(s->a_type) && is_arith(s->out_type))) return "no such conversion";
+      return NULL;
+    case VB_OP_XOR:
+      if (!same || s->b_type != s->a_type || is_arith(s->a_type)) return "xor takes equal raw types";
+      return NULL;
+    case VB_OP_ADD:
+    case VB_OP_SUB:
+      if (!is_arith(s->a_type) || !is_arith(s->b_type) || !is_arith(s->out_type))
+        return "arithmetic takes arithmetic types";
+      if (s->compute != VB_AS_STORED && !is_arith(s->compute)) return "unknown compute type";
+      return NULL;
+    case VB_OP_HASH:
+      if (s->a_type != VB_RAW1) return "hash-only segments are bytes";
+      return NULL;
+    default: return "unknown operation";
+  }
+}
+
+/* An ORDERED source is read by the operands in the order of the segments, a WALKED one by its HASH
+ * segments; either way from its first byte to its last. */
+static const char *check_order(const vb_table *t, const vb_segment *s, const vb_operand *o, int type,
+                               uint64_t *position) {
+  if (o->source < 0) return NULL;
+  uint32_t mode = vb_table_source(t, (uint32_t)o->source).mode;
+  bool hash = s->op == VB_OP_HASH;
+  if (hash && mode == VB_SOURCE_PLAIN) return "a hash-only segment of a source that is not hashed";
+  if (mode == VB_SOURCE_PLAIN || (mode == VB_SOURCE_WALKED && !hash)) return NULL;
+  size_t itemsize = vb_type_size(type);
+  if (!vb_operand_dense(s, o, itemsize)) return "an ordered source must be read densely";
+  if (o->offset != position[o->source]) return "an ordered source is not read in order";
+  position[o->source] += vb_segment_count(s) * itemsize;
+  return NULL;
+}
+
+static const char *check_segment(vb_table *t, const vb_segment *s, bool first, uint64_t *position) {
+  const char *bad = check_types(s);
+  if (bad) return bad;
+  uint64_t count = 1, bytes;
+  for (int d = 0; d < VB_RANK; d++)
+    if (s->dim[d] == 0 || __builtin_mul_overflow(count, s->dim[d], &count)) return "bad dimensions";
+  if (__builtin_mul_overflow(count, (uint64_t)8, &bytes) || bytes > INT64_MAX) return "bad dimensions";
+  if ((bad = check_operand(t, s, &s->a, s->a_type))) return bad;
+  bool binary = s->op == VB_OP_ADD || s->op == VB_OP_SUB || s->op == VB_OP_XOR;
+  if (binary) {
+    if ((bad = check_operand(t, s, &s->b, s->b_type))) return bad;
+    if (s->b.source == VB_SRC_PREVIOUS) return "only the first operand can be the previous result";
+    if (s->b.source >= 0 && s->b.source == s->a.source &&
+        vb_table_source(t, (uint32_t)s->b.source).mode == VB_SOURCE_ORDERED)
+      return "both operands read one ordered source";
+  } else if (s->op == VB_OP_HASH) {
+    if (s->a.source < 0) return "hash-only segments need a source";
+    if (s->b.source == VB_SRC_LITERAL) {
+      if ((bad = check_operand(t, s, &s->b, VB_RAW1))) return bad;
+    } else if (s->b.source != VB_SRC_NONE) {
+      return "a hash-only segment's second operand is a literal or nothing";
+    }
+  } else if (s->b.source != VB_SRC_NONE) {
+    return "a copy has one operand";
+  }
+  if (s->a.source == VB_SRC_PREVIOUS && (first || s->op == VB_OP_HASH)) return "nothing to go on from";
+  if (s->tensor != UINT32_MAX && s->tensor >= t->ntensors) return "no such tensor";
+  if ((bad = check_order(t, s, &s->a, s->a_type, position))) return bad;
+  if (binary && (bad = check_order(t, s, &s->b, s->b_type, position))) return bad;
+  return NULL;
+}
+
+static bool reads_ordered(const vb_table *t, const vb_segment *s, int32_t source) {
+  return source >= 0 && vb_table_source(t, (uint32_t)source).mode == VB_SOURCE_ORDERED &&
+         (s->a.source == source || s->b.source == source);
+}
+
+/* XOR makes raw items, which the next step may take for numbers (or the other way round). */
+static bool same_items(int from, int to) {
+  return from == to ||
+         (vb_type_size(from) == vb_type_size(to) && (!is_arith(from) || !is_arith(to)));
+}
+
+/* A segment that goes on from the one before must be of the same shape and take its type; and as the
+ * segments of a chain run block by block, no two of them may read one ordered source. */
+static const char *check_chain(vb_table *t, uint32_t i, const vb_segment *s) {
+  if (s->a.source != VB_SRC_PREVIOUS) return NULL;
+  vb_segment before = vb_table_segment(t, i - 1);
+  if (before.op == VB_OP_HASH || memcmp(before.dim, s->dim, sizeof s->dim) != 0 ||
+      !same_items(before.out_type, s->a_type) || before.tensor != s->tensor)
+    return "the segment does not fit the one it goes on from";
+  t->out_size -= vb_segment_count(&before) * vb_type_size(before.out_type);
+  for (uint32_t back = 1;; back++) {
+    if (back == VB_CHAIN) return "too many segments in a chain";
+    if (reads_ordered(t, &before, s->b.source)) return "two steps of a chain read one ordered source";
+    if (before.a.source != VB_SRC_PREVIOUS) return NULL;
+    before = vb_table_segment(t, i - 1 - back);
+  }
+}
+
+static const char *check_records(vb_table *t, uint64_t *position, uint32_t *segment) {
+  for (uint32_t i = 0; i < t->nsources; i++) {
+    if (vb_table_source(t, i).mode > VB_SOURCE_WALKED) return "unknown mode of a source";
+    if (vb_table_source(t, i).size > INT64_MAX) return "a source is too large";
+    position[i] = 0;
+  }
+  for (uint32_t i = 0; i < t->ntensors; i++) {
+    const uint8_t *p = t->records + (size_t)i * TENSOR;
+    uint64_t end;
+    if (__builtin_add_overflow(vb_load64(p), vb_load64(p + 8), &end) || end > t->nliterals)
+      return "a tensor's prefix lies outside the literals";
+  }
+  for (uint32_t i = 0; i < t->nsegments; i++) {
+    vb_segment s = vb_table_segment(t, i);
+    *segment = i;
+    const char *bad = check_segment(t, &s, i == 0, position);
+    if (!bad) bad = check_chain(t, i, &s);
+    if (bad) return bad;
+    if (s.op != VB_OP_HASH) {
+      uint64_t bytes = vb_segment_count(&s) * vb_type_size(s.out_type);
+      if (__builtin_add_overflow(t->out_size, bytes, &t->out_size) || t->out_size > INT64_MAX)
+        return "the output is too large";
+    }
+  }
+  *segment = UINT32_MAX;
+  for (uint32_t i = 0; i < t->nsources; i++) {
+    vb_source source = vb_table_source(t, i);
+    if (source.mode != VB_SOURCE_PLAIN && position[i] != source.size)
+      return "a hashed source is not read to its end";
+  }
+  return NULL;
+}
+
+bool vb_table_parse(vb_table *t, const uint8_t *data, size_t size, uint64_t *scratch,
+                    vb_table_error *e) {
+  e->segment = UINT32_MAX;
+  e->what = parse_header(t, data, size);
+  if (!e->what) e->what = check_records(t, scratch, &e->segment);
+  return e->what == NULL;
+}

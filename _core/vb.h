@@ -1,0 +1,149 @@
+/* vb.h - the private header of the core: kernels, SHA-256 streams, dispatch.
+ *
+ * Rules that hold for every file here
+ * - C11, no allocation in kernels, no Python.h, no global mutable state.
+ * - One file per operation and instruction set; file and functions share the suffix. Portable C is
+ *   always built, and is the definition: every other kernel gives the same bits.
+ * - Only dispatch.c asks which CPU this is.
+ * - Data is little-endian in memory on every host (files are); portable code reads and writes it
+ *   with the helpers below, so that a big-endian host gives the same bytes.
+ */
+#ifndef VB_H
+#define VB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- element types that arithmetic and conversion are defined for ---- */
+enum { VB_F16 = 0, VB_BF16 = 1, VB_F32 = 2, VB_F64 = 3, VB_TYPES = 4 };
+
+static inline size_t vb_itemsize(int type) {
+  return type == VB_F64 ? 8 : type == VB_F32 ? 4 : 2;
+}
+
+/* ---- CPU features; a set of them is an "ISA level" ---- */
+enum {
+  VB_CPU_SHANI = 1 << 0,   /* x86 SHA extensions (+ SSSE3, SSE4.1) */
+  VB_CPU_AVX2 = 1 << 1,    /* AVX2 + F16C + FMA, with OS support for ymm */
+  VB_CPU_AVX512 = 1 << 2,  /* AVX-512 F+BW+VL+DQ, with OS support for zmm and opmasks; implies AVX2 */
+  VB_CPU_ARM_SHA2 = 1 << 3,
+  VB_CPU_NEON = 1 << 4,
+};
+
+/* ---- arithmetic (numerics.md): add, sub, convert, xor ----
+ *
+ * vb_arith_fn: out[i] = a[i] (+ or -) b[i], for the pair (type of a, type of b); the result has the
+ *   type of a. Both operands are widened exactly (f16 and bf16 to f32; everything to f64 if either is
+ *   f64), the operation is rounded once in that type, and the result is rounded once, to nearest even,
+ *   to the type of a. NaN results follow rule B (the delta is b).
+ *   Returns the index of the first non-finite result, or n.
+ * vb_convert_fn: out[i] = in[i] rounded to nearest even to the other type; a NaN is made quiet, keeps
+ *   its sign and the leading bits of its payload (in bf16 every NaN that comes from another type is
+ *   0x7FC0). Same type: a plain copy. Returns the index of the first finite element whose result is
+ *   not finite, or n.
+ * vb_xor_fn: out[i] = a[i] ^ b[i] over bytes.
+ * All: n = 0 is allowed; no alignment is assumed; out may be an operand itself if its items have the
+ *   size of the result's, and overlaps it in no other way.
+ */
+typedef size_t (*vb_arith_fn)(void *out, const void *a, const void *b, size_t n);
+typedef size_t (*vb_convert_fn)(void *out, const void *in, size_t n);
+typedef void (*vb_xor_fn)(void *out, const void *a, const void *b, size_t nbytes);
+
+/* ---- SHA-256: `lanes` independent states over equally many whole 64-byte blocks ----
+ * compress[k] takes exactly k lanes (index 0 is unused); the lanes are interleaved in one thread.
+ * wide, if not NULL, takes any number of lanes up to 16 at nearly the cost of 16.
+ */
+enum { VB_SHA_LANES = 4 };
+typedef void (*vb_sha256_fn)(uint32_t *const state[], const uint8_t *const data[], size_t nblocks);
+typedef void (*vb_sha256_wide_fn)(uint32_t *const state[], const uint8_t *const data[], size_t lanes,
+                                  size_t nblocks);
+
+/* The kernels in use. Filled by dispatch.c: portable first, then what the features allow on top. */
+typedef struct vb_kernels {
+  unsigned features;                       /* those asked for and present */
+  vb_arith_fn add[VB_TYPES][VB_TYPES];     /* [type of a][type of b] */
+  vb_arith_fn sub[VB_TYPES][VB_TYPES];
+  vb_convert_fn convert[VB_TYPES][VB_TYPES]; /* [from][to] */
+  vb_xor_fn xor_bytes;
+  vb_sha256_fn sha256[VB_SHA_LANES + 1];   /* entries that are NULL fall back to fewer lanes */
+  vb_sha256_wide_fn sha256_wide;
+  size_t sha256_wide_from;                 /* lanes from which the wide form wins */
+} vb_kernels;
+
+/* Each fills in the entries that its file accelerates and leaves the others. */
+void vb_add_portable(vb_kernels *k);
+void vb_convert_portable(vb_kernels *k);
+void vb_xor_portable(vb_kernels *k);
+void vb_sha256_portable(vb_kernels *k);
+void vb_add_avx2(vb_kernels *k);
+void vb_convert_avx2(vb_kernels *k);
+void vb_xor_avx2(vb_kernels *k);
+void vb_add_avx512(vb_kernels *k);
+void vb_convert_avx512(vb_kernels *k);
+void vb_xor_avx512(vb_kernels *k);
+void vb_sha256_shani(vb_kernels *k);
+void vb_sha256_avx512(vb_kernels *k);
+void vb_add_neon(vb_kernels *k);
+void vb_convert_neon(vb_kernels *k);
+void vb_sha256_armv8(vb_kernels *k);
+
+/* ---- dispatch ---- */
+/* What this CPU and operating system can run. */
+unsigned vb_cpu_features(void);
+/* Parse an ISA level: "native", "portable", or names of features joined by commas ("avx2,shani";
+ * the names are those above in lower case without prefix, ARM's is "arm-sha2"). Returns false for an
+ * unknown name or a feature that this CPU lacks, and then points *bad at the name's start. */
+bool vb_isa_parse(const char *text, unsigned *features, const char **bad);
+/* Fill *k for a set of features (all of which the CPU must have). */
+void vb_kernels_init(vb_kernels *k, unsigned features);
+/* The name of the single feature `bit`, or NULL. */
+const char *vb_feature_name(unsigned bit);
+
+/* ---- SHA-256 streams ---- */
+typedef struct vb_sha256 {
+  uint32_t h[8];
+  uint64_t length; /* bytes so far */
+  uint8_t carry[64];
+} vb_sha256;
+
+typedef struct vb_sha256_job {
+  vb_sha256 *stream; /* distinct in one call */
+  const uint8_t *data;
+  size_t size;
+} vb_sha256_job;
+
+void vb_sha256_init(vb_sha256 *s);
+/* Feed every job's data to its stream, as many lanes at a time as the kernels offer. The array is
+ * consumed (data and size change). n = 0, size = 0 and streams at different carries are allowed. */
+void vb_sha256_update(const vb_kernels *k, vb_sha256_job *jobs, size_t n);
+/* Pad and write the digest; the stream must be initialised again before further use. */
+void vb_sha256_final(const vb_kernels *k, vb_sha256 *s, uint8_t digest[32]);
+
+/* ---- little-endian access, any alignment ---- */
+static inline uint16_t vb_load16(const void *p) {
+  const uint8_t *b = p;
+  return (uint16_t)(b[0] | b[1] << 8);
+}
+static inline uint32_t vb_load32(const void *p) {
+  const uint8_t *b = p;
+  return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+static inline uint64_t vb_load64(const void *p) {
+  return (uint64_t)vb_load32(p) | (uint64_t)vb_load32((const uint8_t *)p + 4) << 32;
+}
+static inline void vb_store16(void *p, uint16_t v) {
+  uint8_t *b = p;
+  b[0] = (uint8_t)v;
+  b[1] = (uint8_t)(v >> 8);
+}
+static inline void vb_store32(void *p, uint32_t v) {
+  vb_store16(p, (uint16_t)v);
+  vb_store16((uint8_t *)p + 2, (uint16_t)(v >> 16));
+}
+static inline void vb_store64(void *p, uint64_t v) {
+  vb_store32(p, (uint32_t)v);
+  vb_store32((uint8_t *)p + 4, (uint32_t)(v >> 32));
+}
+
+#endif

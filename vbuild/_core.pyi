@@ -1,0 +1,90 @@
+"""Types of the compiled core (``_core/_core.pyx``). It knows bytes and file descriptors only."""
+
+from collections.abc import Sequence
+
+from typing_extensions import Buffer
+
+VERSION: str
+
+F16: int
+BF16: int
+F32: int
+F64: int
+
+class Kernels:
+    """The kernels of one ISA level: ``"native"``, ``"portable"`` or e.g. ``"avx2,shani"``.
+
+    ``None`` means the environment's ``VBUILD_ISA``, and ``native`` without it. Raises ValueError
+    for an unknown feature or one that this CPU lacks.
+    """
+
+    def __init__(self, isa: str | None = None) -> None: ...
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features in use, sorted."""
+    def add(self, a_type: int, a: Buffer, b_type: int, b: Buffer) -> tuple[bytes, int | None]:
+        """``a + b`` in a's type; and the index of the first non-finite result, or None."""
+    def sub(self, a_type: int, a: Buffer, b_type: int, b: Buffer) -> tuple[bytes, int | None]:
+        """``a - b`` in a's type, as :meth:`add`."""
+    def convert(self, from_type: int, data: Buffer, to_type: int) -> tuple[bytes, int | None]:
+        """``data`` rounded to another type; and the index of the first overflow, or None."""
+    def xor(self, a: Buffer, b: Buffer) -> bytes:
+        """Bytes of ``a ^ b``; the sizes must agree."""
+    def sha256(self, messages: Sequence[Buffer], piece: int = 0) -> list[bytes]:
+        """Digests of the messages, hashed interleaved, ``piece`` bytes at a time (0: at once)."""
+
+def cpu_features() -> tuple[str, ...]:
+    """The features that this CPU and operating system offer, sorted."""
+
+class Control:
+    """Progress of a run, and the way to stop it, for other threads."""
+
+    @property
+    def done(self) -> int:
+        """Bytes hashed so far (bytes written, where nothing is hashed)."""
+    def stop(self) -> None:
+        """Make the run end soon with ``Fault("stopped")``."""
+
+class Result:
+    """What a run found. Digests are 32 bytes."""
+
+    output: bytes | None
+    sources: tuple[bytes | None, ...]
+    tensors: tuple[bytes, ...]
+
+class Fault(Exception):
+    """A table could not be run to its end.
+
+    ``status``: ``stopped``, ``read-failed`` (source, error), ``read-short`` (source),
+    ``write-failed`` (error), ``nonfinite`` (segment, index, bits of a, b and result) or
+    ``no-memory``. ``error`` is an errno.
+    """
+
+    status: str
+    error: int
+    source: int
+    segment: int
+    index: int
+    bits: tuple[int, int, int]
+
+def check_table(table: Buffer, kernels: Kernels) -> tuple[int, int]:
+    """Bytes that a serialized table writes, and bytes of memory that running it takes.
+
+    ValueError if it is malformed.
+    """
+
+def run(
+    table: Buffer,
+    fds: Sequence[int],
+    out_fd: int,
+    kernels: Kernels,
+    control: Control,
+    hash_output: bool = True,
+    tensor_digests: bool = False,
+) -> Result:
+    """Run a serialized table (docs/reference/table-format.md) without the GIL.
+
+    ``fds``: one descriptor per source (-1 where nothing reads it); ``out_fd``: where the output is
+    written from its start, or -1 to compute without storing. ValueError for a malformed table,
+    Fault where it cannot be run to its end.
+    """

@@ -1,0 +1,48 @@
+# The project's commands. Everything is installed into .venv, nothing elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build/editable
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint types test-oracles test-release test-sanitizers bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+$(VENV)/.installed: pyproject.toml meson.build
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=/path/to/python3")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q "meson-python>=0.17" "meson>=1.3" "Cython>=3.1" ninja
+	$(BIN)/python -m pip install -q --no-build-isolation -Cbuild-dir=$(BUILD) -e ".[dev]"
+	touch $@
+
+$(VENV)/.oracles: $(VENV)/.installed
+	$(BIN)/python -m pip install -q torch==2.13.0
+	$(BIN)/python -m pip install -q --no-build-isolation -Cbuild-dir=$(BUILD) -e ".[dev,oracles]"
+	touch $@
+
+demo: $(VENV)/.installed  ## the main job on a small model
+	@$(BIN)/python docs/tutorial/demo.py
+
+test: lint types $(VENV)/.installed  ## lint, types and the test suite
+	$(BIN)/python -m pytest -m "not oracle"
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+test-oracles: $(VENV)/.oracles  ## the tests that need torch, transformers, model-signing, ...
+	$(BIN)/python -m pytest -m oracle
+
+test-release: $(VENV)/.installed  ## wheels are reproducible, and an installed one works
+	PYTHON=$(BIN)/python .ci/release
+
+bench: $(VENV)/.oracles  ## against peers, in one run; see benchmarks/README.md
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## remove what make has made
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

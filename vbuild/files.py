@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -202,7 +203,8 @@ def sync_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def _temporary(path: Path, mode: int) -> Iterator[tuple[int, Path]]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A random name: a killed process must not block a later one that gets its number.
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         os.fchmod(fd, mode)

@@ -1,0 +1,264 @@
+"""Making a model directory from a prepared build.
+
+- Inputs are verified against their pins, outputs against theirs, before anything is published.
+- A shard that an earlier, interrupted run has finished is hashed again and kept.
+- The caller seals the result: signing is a room above this one.
+- An error removes the staging directory; an interruption leaves it for the next run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vbuild import _core
+from vbuild.build.prepare import Prepared
+from vbuild.build.run import Progress, Silence, Task, run_tasks
+from vbuild.build.staging import (
+    Receipt,
+    Staging,
+    attest_directory,
+    check_output,
+    open_staging,
+)
+from vbuild.digest import hash_files, kernels, sha256_hex, weights_digest
+from vbuild.errors import Interrupted, Mismatch, Unavailable
+from vbuild.files import os_error
+from vbuild.plan import FileRef, OutputFile
+from vbuild.plan.order import Program, finish
+
+__all__ = ["Built", "Sealed", "build"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What is added to a finished model: files in it (a signature), and files beside it."""
+
+    model: Mapping[str, bytes] = field(default_factory=dict)
+    attest: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A published model.
+
+    ``files`` has the digest (hex) of every file in it but those that sealing has added; ``resumed``
+    the weight files kept from an earlier run; ``weights`` the weights digest where it was pinned.
+    """
+
+    out: Path
+    attest: Path
+    files: Mapping[str, str]
+    size: int
+    resumed: tuple[str, ...]
+    features: tuple[str, ...]
+    weights: str | None = None
+
+
+@dataclass(slots=True)
+class _State:
+    """What a build has found so far."""
+
+    receipts: dict[str, Receipt] = field(default_factory=dict)
+    verified: set[FileRef] = field(default_factory=set)
+    waiting: list[tuple[OutputFile, Receipt]] = field(default_factory=list)
+
+
+def build(
+    prepared: Prepared,
+    out: Path,
+    *,
+    seal: Callable[[Mapping[str, str]], Sealed],
+    jobs: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Built:
+    """Build, seal and publish ``out``, an absolute path.
+
+    ``seal`` gets the digest of every file by name. Raises InvalidInput where the output is in the
+    way or a result is not finite, Mismatch where a digest is not the pinned one, Unavailable for
+    what the system refuses, Interrupted.
+    """
+    sides = {m.label.split("/", 1)[0]: _source(m.path, m.ref) for m in prepared.materials.values()}
+    check_output(out, sides, force=force)
+    own = kernels()
+    with open_staging(out) as staging:
+        try:
+            state = _resume(prepared, staging)
+            resumed = tuple(sorted(state.receipts))
+            _check_space(prepared, staging, state)
+            tasks = _tasks(prepared, state)
+            run_tasks(
+                prepared,
+                tasks,
+                create=staging.create_part,
+                done=lambda task, result: _done(prepared, staging, state, task, result),
+                kernels=own,
+                jobs=jobs or len(os.sched_getaffinity(0)),
+                progress=progress or Silence(),
+                tensor_digests=prepared.loaded.manifest.output.weights is not None,
+            )
+            files = _digests(prepared, state)
+            weights = _check_weights(prepared, state)
+            _check_expected(prepared, files)
+            sealed = seal(files)
+            names = [output.name for output in prepared.plan.outputs]
+            staging.publish(names, {**prepared.side_files.files, **sealed.model}, sealed.attest)
+            staging.remove()
+        except (Interrupted, KeyboardInterrupt) as e:
+            raise Interrupted(
+                "interrupted",
+                "interrupted; finished shards are kept",
+                hint="run the same command again to go on",
+            ) from e
+        except OSError as e:
+            staging.remove()
+            raise os_error(e, str(out), "write") from e
+        except BaseException:
+            staging.remove()
+            raise
+    size = prepared.plan.output_bytes + sum(map(len, prepared.side_files.files.values()))
+    return Built(out, attest_directory(out), files, size, resumed, own.features, weights)
+
+
+def _source(path: Path, ref: FileRef) -> Path:
+    """The directory of an input: ``path`` without the file's key."""
+    return path.parents[ref.file.count("/")]
+
+
+def _resume(prepared: Prepared, staging: Staging) -> _State:
+    """The shards that are finished: made by this manifest and table, and still the same bytes."""
+    state = _State()
+    found: list[tuple[str, Receipt]] = []
+    for output in prepared.plan.outputs:
+        receipt = staging.kept(output.name)
+        same = receipt is not None and (receipt.manifest, receipt.table) == (
+            prepared.loaded.digest,
+            output.digest,
+        )
+        if receipt is not None and same:
+            found.append((output.name, receipt))
+    digests = hash_files([staging.part(name) for name, _ in found], [name for name, _ in found])
+    for (name, receipt), digest in zip(found, digests, strict=True):
+        if digest == receipt.sha256:
+            state.receipts[name] = receipt
+    return state
+
+
+def _check_space(prepared: Prepared, staging: Staging, state: _State) -> None:
+    """Say that the disk is too small before the first byte is written (bad-inputs.md, 27)."""
+    needed = sum(o.size for o in prepared.plan.outputs if o.name not in state.receipts)
+    needed += sum(map(len, prepared.side_files.files.values()))
+    free = shutil.disk_usage(staging.root).free + sum(
+        path.stat().st_size
+        for o in prepared.plan.outputs
+        if o.name not in state.receipts and (path := staging.part(o.name)).exists()
+    )
+    if needed > free:
+        raise Unavailable(
+            "disk-full",
+            "there is not enough room for the output",
+            where=str(staging.out),
+            expected=f"{needed} bytes free",
+            got=f"{free} bytes",
+            hint="free some space, or choose another disk with --out DIR",
+        )
+
+
+def _tasks(prepared: Prepared, state: _State) -> list[Task]:
+    """What is left to do; files that only finished shards have hashed are hashed again if any
+    other shard reads them."""
+    tasks = [
+        Task(output.program, output)
+        for output in prepared.plan.outputs
+        if output.name not in state.receipts
+    ]
+    rest = prepared.plan.rest
+    hashed = _hashed([t.program for t in tasks])
+    missing = {ref for t in tasks for ref in t.program.files} - hashed
+    if missing:
+        layouts = {ref: prepared.layouts[ref] for ref in missing}
+        tasks += [Task(program, None) for program in finish([], layouts, allow_nonfinite=False)]
+    if rest is not None:
+        tasks.append(Task(rest, None))
+    return tasks
+
+
+def _hashed(programs: Sequence[Program]) -> set[FileRef]:
+    return {
+        ref
+        for program in programs
+        for ref, (mode, _) in zip(program.files, program.table.sources, strict=True)
+        if mode
+    }
+
+
+def _done(
+    prepared: Prepared, staging: Staging, state: _State, task: Task, result: _core.Result
+) -> None:
+    """A program has ended and its inputs are right: write the receipts that this allows.
+
+    A shard that reads a file which another program hashes waits until that file is verified.
+    """
+    state.verified |= _hashed([task.program])
+    if task.output is not None and result.output is not None:
+        receipt = Receipt(
+            prepared.loaded.digest,
+            task.output.digest,
+            result.output.hex(),
+            task.output.size,
+            tuple(digest.hex() for digest in result.tensors),
+        )
+        state.waiting.append((task.output, receipt))
+    for output, receipt in list(state.waiting):
+        if state.verified.issuperset(output.program.files):
+            staging.keep(output.name, receipt)
+            state.receipts[output.name] = receipt
+            state.waiting.remove((output, receipt))
+
+
+def _digests(prepared: Prepared, state: _State) -> dict[str, str]:
+    """Digest of every output file by name, sorted."""
+    digests = {o.name: state.receipts[o.name].sha256 for o in prepared.plan.outputs}
+    digests |= {name: sha256_hex(data) for name, data in prepared.side_files.files.items()}
+    return dict(sorted(digests.items()))
+
+
+def _check_weights(prepared: Prepared, state: _State) -> str | None:
+    """The weights digest, where the manifest pins it; Mismatch if it is another one."""
+    pinned = prepared.loaded.manifest.output.weights
+    if pinned is None:
+        return None
+    digests = {
+        recipe.name: bytes.fromhex(digest)
+        for o in prepared.plan.outputs
+        for recipe, digest in zip(o.recipes, state.receipts[o.name].tensors, strict=True)
+    }
+    got = weights_digest(digests)
+    if got != pinned:
+        raise Mismatch(
+            "weights-mismatch",
+            "the weights are not the ones that the manifest expects",
+            where=prepared.loaded.place(("output", "weights")),
+            expected=pinned,
+            got=got,
+        )
+    return got
+
+
+def _check_expected(prepared: Prepared, files: Mapping[str, str]) -> None:
+    """Enforce ``[output.files]`` (bad-inputs.md, 63)."""
+    for name, pin in sorted(prepared.loaded.manifest.output.files.items()):
+        if files[name] != pin.sha256:
+            raise Mismatch(
+                "output-mismatch",
+                f"{name} is not what the manifest expects: sha256",
+                where=prepared.loaded.place(("output", "files", name)),
+                expected=pin.sha256,
+                got=files[name],
+                hint="the build was removed; compare vbuild's version and the manifest with those "
+                "of whoever wrote the pin",
+            )

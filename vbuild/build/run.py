@@ -1,0 +1,175 @@
+"""Running a plan's programs on threads, and comparing what they read with the pins.
+
+- A file is opened for its run only, and its identity is compared with the one at planning, before
+  and after: with the digest of what was read, that is the guard of performance.md.
+- A program's inputs are judged when it has ended, and nothing is kept before they are.
+- A result that is not finite is reported only if the inputs are the right ones: with a wrong base
+  it is a consequence, not the fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Protocol
+
+from vbuild import _core
+from vbuild.build.materials import check_digest, first_mismatch
+from vbuild.build.nonfinite import nonfinite_error
+from vbuild.build.prepare import Prepared
+from vbuild.digest import core_error
+from vbuild.errors import Interrupted
+from vbuild.files import Identity, changed, open_regular
+from vbuild.plan import FileRef, OutputFile
+from vbuild.plan.order import Program
+
+__all__ = ["Progress", "Silence", "Task", "run_tasks"]
+
+POLL_SECONDS = 0.1
+
+
+class Progress(Protocol):
+    """Hears how far a build is; the command line decides what it looks like."""
+
+    def begin(self, total: int) -> None:
+        """``total`` bytes are going to be hashed."""
+
+    def at(self, done: int) -> None:
+        """``done`` of them are."""
+
+    def end(self) -> None:
+        """The work has ended, whatever the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A program, and the output file that it makes (None: it only hashes)."""
+
+    program: Program
+    output: OutputFile | None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it hashes."""
+        inputs = sum(size for mode, size in self.program.table.sources if mode)
+        return inputs + (self.output.size if self.output is not None else 0)
+
+
+@contextlib.contextmanager
+def _opened(prepared: Prepared, refs: Sequence[FileRef]) -> Iterator[list[int]]:
+    """Descriptors of the files, which stay what they were when they were planned with."""
+    fds: list[int] = []
+    identities: list[Identity] = []
+    try:
+        for ref in refs:
+            material = prepared.materials[ref]
+            fds.append(open_regular(material.path, material.label))
+            identities.append(Identity.of(fds[-1]))
+            if identities[-1] != prepared.identities.get(ref, identities[-1]):
+                raise changed(material.label)
+        yield fds
+        for fd, ref, identity in zip(fds, refs, identities, strict=True):
+            if Identity.of(fd) != identity:
+                raise changed(prepared.materials[ref].label)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _run_one(
+    prepared: Prepared,
+    task: Task,
+    create: Callable[[str], int],
+    kernels: _core.Kernels,
+    control: _core.Control,
+    tensor_digests: bool,
+) -> _core.Result:
+    """Run one program; its output is synced when this returns."""
+    labels = [prepared.materials[ref].label for ref in task.program.files]
+    output = task.output.name if task.output is not None else ""
+    out_fd = -1
+    with _opened(prepared, task.program.files) as fds:
+        try:
+            out_fd = create(output) if task.output is not None else -1
+            result = _core.run(
+                task.program.table.serialize(),
+                fds,
+                out_fd,
+                kernels,
+                control,
+                hash_output=task.output is not None,
+                tensor_digests=tensor_digests and task.output is not None,
+            )
+            if task.output is not None:
+                os.fsync(out_fd)
+        except _core.Fault as fault:
+            if fault.status == "nonfinite" and task.output is not None:
+                raise first_mismatch(prepared.materials) or nonfinite_error(
+                    task.output, fault
+                ) from fault
+            raise core_error(fault, labels, output) from fault
+        finally:
+            if out_fd >= 0:
+                os.close(out_fd)
+    for ref, digest in zip(task.program.files, result.sources, strict=True):
+        if digest is not None:
+            check_digest(prepared.materials[ref], digest.hex())
+    return result
+
+
+def run_tasks(
+    prepared: Prepared,
+    tasks: Sequence[Task],
+    *,
+    create: Callable[[str], int],
+    done: Callable[[Task, _core.Result], None],
+    kernels: _core.Kernels,
+    jobs: int,
+    progress: Progress,
+    tensor_digests: bool = False,
+) -> None:
+    """Run ``tasks`` on ``jobs`` threads, the largest first.
+
+    ``create(name)`` opens an output file for writing; ``done`` is called in this thread when a
+    program has ended and the files that it hashed are the pinned ones. The first error stops the
+    others. KeyboardInterrupt becomes Interrupted.
+    """
+    controls = {id(task): _core.Control() for task in tasks}
+    progress.begin(sum(task.bytes for task in tasks))
+    pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="vbuild")
+    futures: dict[Future[_core.Result], Task] = {}
+    try:
+        for task in sorted(tasks, key=lambda t: -t.bytes):
+            control = controls[id(task)]
+            futures[
+                pool.submit(_run_one, prepared, task, create, kernels, control, tensor_digests)
+            ] = task
+        pending = set(futures)
+        while pending:
+            ended, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            progress.at(sum(control.done for control in controls.values()))
+            for future in sorted(ended, key=list(futures).index):
+                done(futures[future], future.result())
+    except KeyboardInterrupt as e:
+        raise Interrupted("interrupted", "interrupted") from e
+    finally:
+        for control in controls.values():
+            control.stop()
+        pool.shutdown(wait=True, cancel_futures=True)
+        progress.end()
+
+
+class Silence:
+    """Progress that nobody looks at."""
+
+    def begin(self, total: int) -> None:
+        """Nothing."""
+
+    def at(self, done: int) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""

@@ -1,0 +1,158 @@
+"""The output files that are not weights: index, configuration, tokenizer, copies.
+
+- ``config.json`` and ``generation_config.json`` come from ``config.source``, the tokenizer's files
+  and ``output.copy`` from ``tokenizer.source``, byte for byte but for the keys that a rule changes
+  (architecture: other files).
+- Every small input is hashed here, used or not.
+- Pieces, ids and embedding rows agree, or the build stops before it starts; the patched model is
+  loaded with SentencePiece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vbuild.build.materials import (
+    Material,
+    digest_mismatch,
+    group_label,
+    read_material,
+)
+from vbuild.digest import sha256_hex
+from vbuild.errors import InvalidInput
+from vbuild.files import read_small
+from vbuild.manifest import LoadedManifest
+from vbuild.manifest.schema import Side
+from vbuild.plan import INDEX_NAME, FileRef, Plan
+from vbuild.tokenizer import (
+    CONFIG_FILES,
+    TOKENIZER_FILES,
+    AddedPiece,
+    PatchedTokenizer,
+    check_rows,
+    parse_token_list,
+    patch_config,
+    patch_tokenizer,
+    verify_model,
+)
+
+__all__ = ["SideFiles", "make_side_files"]
+
+EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
+"""Endings of the names of tensors that have one row per piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideFiles:
+    """``files`` by output name; ``pieces`` of the tokenizer (None where none is written)."""
+
+    files: Mapping[str, bytes]
+    pieces: int | None
+    pad_id: int | None
+
+
+def make_side_files(
+    loaded: LoadedManifest, materials: Mapping[FileRef, Material], plan: Plan
+) -> SideFiles:
+    """All side files of a build. InvalidInput where the tokenizer and the weights disagree."""
+    manifest = loaded.manifest
+    small = _read_small(materials, plan, manifest.output.copy)
+    files: dict[str, bytes] = {}
+    if plan.index is not None:
+        files[INDEX_NAME] = plan.index
+    rows = {
+        name: recipe.shape[0]
+        for name, recipe in plan.recipes.items()
+        if name.endswith(EMBEDDINGS) and recipe.shape
+    }
+    tokenizer = _tokenizer(loaded, small, rows)
+    if tokenizer is not None:
+        files |= tokenizer.files
+    pad_id = tokenizer.pad_id if tokenizer is not None else None
+    group = _group(loaded, manifest.config_source)
+    files |= patch_config(
+        {name: small[ref] for name in CONFIG_FILES if (ref := FileRef(group, name)) in small},
+        vocab_size=max(rows.values(), default=None),
+        pad_id=pad_id,
+        dtype=manifest.output.dtype,
+        where=lambda name: f"{group_label(group)}/{name}",
+    )
+    _copy(loaded, small, files)
+    return SideFiles(
+        dict(sorted(files.items())), tokenizer.pieces if tokenizer is not None else None, pad_id
+    )
+
+
+def _read_small(
+    materials: Mapping[FileRef, Material], plan: Plan, copied: Sequence[str]
+) -> dict[FileRef, bytes]:
+    """Read and check every input that the plan does not hash; keep what an output may need."""
+    planned = {ref for program in plan.programs for ref in program.files}
+    kept = {*CONFIG_FILES, *TOKENIZER_FILES, *copied}
+    small = {}
+    for ref, material in sorted(materials.items()):
+        if ref in planned:
+            continue
+        data = read_material(material)
+        if ref.file in kept:
+            small[ref] = data
+    return small
+
+
+def _group(loaded: LoadedManifest, side: Side) -> int:
+    """The input that a ``source`` key means: the base, or the last delta of the chain."""
+    return 0 if side == "base" else len(loaded.manifest.delta)
+
+
+def _copy(loaded: LoadedManifest, small: Mapping[FileRef, bytes], files: dict[str, bytes]) -> None:
+    manifest = loaded.manifest
+    group = _group(loaded, manifest.files_source)
+    for i, name in enumerate(manifest.output.copy):
+        data = small.get(FileRef(group, name))
+        where = loaded.place(("output", "copy", i))
+        if data is None:
+            raise InvalidInput(
+                "cannot-copy",
+                f"{group_label(group)}/{name} is not a small file that can be copied",
+                where=where,
+            )
+        if name in files:
+            raise InvalidInput("output-collision", f"the build writes {name!r} itself", where=where)
+        files[name] = data
+
+
+def _adds(loaded: LoadedManifest) -> tuple[AddedPiece, ...]:
+    tokenizer = loaded.manifest.tokenizer
+    if tokenizer is None:
+        return ()
+    if tokenizer.tokens is not None:
+        data = read_small(loaded.path.parent / tokenizer.tokens, tokenizer.tokens)
+        if sha256_hex(data) != tokenizer.tokens_sha256:
+            raise digest_mismatch(tokenizer.tokens, str(tokenizer.tokens_sha256), sha256_hex(data))
+        return parse_token_list(data, tokenizer.tokens)
+    return tuple(AddedPiece(add.piece, add.type, add.role) for add in tokenizer.add)
+
+
+def _tokenizer(
+    loaded: LoadedManifest, small: Mapping[FileRef, bytes], rows: Mapping[str, int]
+) -> PatchedTokenizer | None:
+    """The patched tokenizer, or None where the manifest asks for none."""
+    asked = loaded.manifest.tokenizer
+    if asked is None:
+        return None
+    group = _group(loaded, asked.source)
+    have = {name: small[ref] for name in TOKENIZER_FILES if (ref := FileRef(group, name)) in small}
+    adds = _adds(loaded)
+    patched = patch_tokenizer(
+        have,
+        adds,
+        where=lambda name: f"{group_label(group)}/{name}",
+        update_trainer_vocab_size=asked.update_trainer_vocab_size,
+    )
+    if patched.pieces:
+        check_rows(patched.pieces, rows, asked.rows)
+    model = patched.files.get("tokenizer.model")
+    if model is not None:
+        verify_model(model, adds)
+    return patched

@@ -1,0 +1,182 @@
+"""Who hashes which input file, and when.
+
+- A file that one table reads whole (but for gaps) and in order is hashed in the same pass: the
+  bytes used are the bytes hashed. Gaps become hash-only segments.
+- Any other file is *walked*: one of the tables that use it (the least loaded) runs a cursor over
+  it, from its first byte to its last, beside its own work.
+- Files that no table uses are walked by a table without output.
+- The bytes that planning itself has read (headers, indexes, archive directories) are literals: they
+  go to the file's hash as they were read, so that a plan can rest on nothing but hashed bytes
+  (bad-inputs.md, 24).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from vbuild.plan.lower import Draft, FileRef
+from vbuild.table import BYTES, Mode, Operand, Segment, Table, dense, hash_only, item_size
+
+__all__ = ["InputLayout", "Program", "finish", "unhashed"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputLayout:
+    """Size of an input file, and the ranges of it that planning has read."""
+
+    size: int
+    ranges: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A finished table, and the files that its sources are."""
+
+    table: Table
+    files: tuple[FileRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A reading of ``[begin, end)`` of a file in the chain that starts at segment ``chain``."""
+
+    chain: int
+    begin: int
+    end: int
+    dense: bool
+
+
+def finish(
+    drafts: Sequence[Draft], inputs: Mapping[FileRef, InputLayout], *, allow_nonfinite: bool
+) -> list[Program]:
+    """Programs of all drafts, in order; then one without output, if files are left over."""
+    uses = [_uses(draft) for draft in drafts]
+    users: dict[FileRef, list[int]] = defaultdict(list)
+    for i, by_file in enumerate(uses):
+        for ref in by_file:
+            users[ref].append(i)
+    modes: list[dict[FileRef, Mode]] = [{} for _ in drafts]
+    load = [0] * len(drafts)
+    for ref in sorted(inputs):
+        if len(users[ref]) == 1 and _in_order(uses[users[ref][0]][ref]):
+            modes[users[ref][0]][ref] = Mode.ORDERED
+        elif users[ref]:
+            walker = min(users[ref], key=lambda i: (load[i], i))
+            modes[walker][ref] = Mode.WALKED
+            load[walker] += inputs[ref].size
+    programs = [
+        _program(draft, uses[i], modes[i], inputs, allow_nonfinite)
+        for i, draft in enumerate(drafts)
+    ]
+    unused = [ref for ref in sorted(inputs) if not users[ref]]
+    if unused:
+        draft = Draft(files=unused)
+        walked = dict.fromkeys(unused, Mode.WALKED)
+        programs.append(_program(draft, {}, walked, inputs, allow_nonfinite))
+    return programs
+
+
+def unhashed(draft: Draft, inputs: Mapping[FileRef, InputLayout]) -> Program:
+    """The program of a draft whose inputs nobody hashes."""
+    return _program(draft, {}, {}, inputs, allow_nonfinite=False)
+
+
+def _uses(draft: Draft) -> dict[FileRef, list[_Use]]:
+    """Every reading of a file by the draft's segments, in order."""
+    uses: dict[FileRef, list[_Use]] = defaultdict(list)
+    chain = 0
+    for i, segment in enumerate(draft.segments):
+        if segment.a.source != Operand.PREVIOUS:
+            chain = i
+        for operand, code in ((segment.a, segment.a_type), (segment.b, segment.b_type)):
+            if operand.source < 0:
+                continue
+            itemsize = item_size(code)
+            span = sum((n - 1) * s for n, s in zip(segment.dims, operand.strides, strict=True))
+            uses[draft.files[operand.source]].append(
+                _Use(
+                    chain,
+                    operand.offset,
+                    operand.offset + span + itemsize,
+                    _is_dense(segment.dims, operand.strides, itemsize),
+                )
+            )
+    return uses
+
+
+def _is_dense(dims: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    want = itemsize
+    for extent, stride in zip(reversed(dims), reversed(strides), strict=True):
+        if extent != 1 and stride != want:
+            return False
+        want *= extent
+    return True
+
+
+def _in_order(uses: Sequence[_Use]) -> bool:
+    """Whether the file can be hashed as it is used: densely, forwards, and once per chain."""
+    position, chain = 0, -1
+    for use in uses:
+        if not use.dense or use.begin < position or use.chain == chain:
+            return False
+        position, chain = use.end, use.chain
+    return True
+
+
+def _program(
+    draft: Draft,
+    uses: Mapping[FileRef, Sequence[_Use]],
+    modes: Mapping[FileRef, Mode],
+    inputs: Mapping[FileRef, InputLayout],
+    allow_nonfinite: bool,
+) -> Program:
+    """Number the tensors' prefixes, insert the hash-only segments, and freeze."""
+    prefixes = tuple((draft.literal(prefix), len(prefix)) for prefix in draft.prefixes)
+    before: dict[int, list[Segment]] = defaultdict(list)
+    after: list[Segment] = []
+    for source, ref in enumerate(draft.files):
+        mode, layout = modes.get(ref, Mode.PLAIN), inputs[ref]
+        position = 0
+        if mode is Mode.ORDERED:
+            for use in uses[ref]:
+                before[use.chain] += _hashes(draft, source, layout, position, use.begin)
+                position = use.end
+        if mode is not Mode.PLAIN:
+            after += _hashes(draft, source, layout, position, layout.size)
+    segments: list[Segment] = []
+    for i, segment in enumerate(draft.segments):
+        segments += [*before[i], segment]
+    table = Table(
+        sources=tuple((modes.get(ref, Mode.PLAIN), inputs[ref].size) for ref in draft.files),
+        segments=(*segments, *after),
+        tensors=prefixes,
+        literals=bytes(draft.literals),
+        allow_nonfinite=allow_nonfinite,
+    )
+    return Program(table, tuple(draft.files))
+
+
+def _hashes(draft: Draft, source: int, layout: InputLayout, begin: int, end: int) -> list[Segment]:
+    """Hash-only segments over ``[begin, end)``: literal where planning has read the file."""
+    segments = []
+    position = begin
+    start = max(0, bisect_right(layout.ranges, begin, key=lambda known: known[0]) - 1)
+    for offset, data in islice(layout.ranges, start, None):
+        if offset >= end:
+            break
+        first, last = max(offset, position), min(offset + len(data), end)
+        if first >= last:
+            continue
+        if position < first:
+            segments.append(hash_only(source, position, first))
+        literal = draft.literal(data[first - offset : last - offset])
+        operand, _ = dense(Operand.LITERAL, literal, literal + last - first)
+        segments.append(replace(hash_only(source, first, last), b=operand, b_type=BYTES))
+        position = last
+    if position < end:
+        segments.append(hash_only(source, position, end))
+    return segments

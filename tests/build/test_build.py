@@ -270,6 +270,19 @@ def test_case_11_an_output_in_or_around_an_input_is_refused(tmp_path, out):
     assert sorted(p.name for p in (tmp_path / "base").iterdir()) == ["part-1.safetensors"]
 
 
+def test_case_11_a_directory_where_the_attest_directory_goes_is_not_touched(tmp_path):
+    job = Job(tmp_path).write()
+    attest = tmp_path / "out.attest"
+    attest.mkdir()
+    (attest / "precious").write_text("data")
+    assert outcome(job, force=True).code == "output-not-ours"
+    (tmp_path / "base").rename(tmp_path / "moved")
+    (tmp_path / "moved").rename(attest / "base")
+    job.manifest.write_text(job.manifest.read_text().replace("file:base", "file:out.attest/base"))
+    assert outcome(job).code == "output-in-input"
+    assert (attest / "precious").read_text() == "data"
+
+
 def test_case_23_an_output_never_writes_through_a_hard_link(tmp_path):
     job = Job(tmp_path).write()
     before = sha256(tmp_path / "base/part-1.safetensors")

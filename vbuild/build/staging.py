@@ -84,18 +84,19 @@ def check_output(out: Path, inputs: Mapping[str, Path], *, force: bool) -> None:
     """Refuse an output that exists or lies in an input's directory (bad-inputs.md, 11).
 
     ``inputs`` are directories by label. With ``force`` an existing output is accepted if it looks
-    like one that vbuild has made, or is empty.
+    like one that vbuild has made, or is empty. An attest directory without its model is always
+    replaced, but nothing else that has its name.
     """
-    real = Path(os.path.realpath(out))
-    for label, directory in inputs.items():
-        source = Path(os.path.realpath(directory))
-        if real == source or source in real.parents or real in source.parents:
-            raise InvalidInput(
-                "output-in-input",
-                f"the output would be inside the directory of the {label}, or around it",
-                where=str(out),
-                hint="choose another directory with --out DIR",
-            )
+    attest = attest_directory(out)
+    for place in (out, attest, _staging_directory(out)):
+        _check_apart(place, inputs)
+    if os.path.lexists(attest) and not _is_replaceable(attest, attest / SUMS_NAME):
+        raise InvalidInput(
+            "output-not-ours",
+            "something that vbuild has not made is where the attest directory goes",
+            where=str(attest),
+            hint="move it away, or choose another directory with --out DIR",
+        )
     if not os.path.lexists(out):
         return
     if not force:
@@ -105,14 +106,37 @@ def check_output(out: Path, inputs: Mapping[str, Path], *, force: bool) -> None:
             where=str(out),
             hint="replace it with --force, or choose another directory with --out DIR",
         )
-    ours = (out / SIGNATURE_NAME).is_file() or (attest_directory(out) / SUMS_NAME).is_file()
-    if out.is_symlink() or not out.is_dir() or not (ours or not any(out.iterdir())):
+    if not _is_replaceable(out, out / SIGNATURE_NAME, attest / SUMS_NAME):
         raise InvalidInput(
             "output-not-ours",
             "--force replaces only an empty directory or one that vbuild has made",
             where=str(out),
             hint="remove it yourself, or choose another directory with --out DIR",
         )
+
+
+def _check_apart(place: Path, inputs: Mapping[str, Path]) -> None:
+    real = Path(os.path.realpath(place))
+    for label, directory in inputs.items():
+        source = Path(os.path.realpath(directory))
+        if real == source or source in real.parents or real in source.parents:
+            raise InvalidInput(
+                "output-in-input",
+                f"the output would be inside the directory of the {label}, or around it",
+                where=str(place),
+                hint="choose another directory with --out DIR",
+            )
+
+
+def _is_replaceable(directory: Path, *marks: Path) -> bool:
+    """Whether ``directory`` is empty, or has a file that tells that vbuild has made it."""
+    if directory.is_symlink() or not directory.is_dir():
+        return False
+    return any(mark.is_file() for mark in marks) or not any(directory.iterdir())
+
+
+def _staging_directory(out: Path) -> Path:
+    return out.with_name(f".{out.name}.vbuild")
 
 
 class Staging:
@@ -203,7 +227,7 @@ def open_staging(out: Path) -> Iterator[Staging]:
     The caller decides when it is removed. InvalidInput if another build holds it or if somebody
     else owns it; Unavailable where it cannot be made.
     """
-    root = out.with_name(f".{out.name}.vbuild")
+    root = _staging_directory(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):

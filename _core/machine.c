@@ -260,6 +260,7 @@ static vb_status chain_block(machine *m, uint32_t begin, uint32_t end, const vb_
     if (i + 1 == end) break;
     if ((status = flush(m, 0))) return status; /* the next step reuses the buffers */
     m->previous = data;
+    if (data != m->out) continue; /* a copy within one type: the result is where it was */
     uint8_t *spare = m->spare;
     m->spare = m->out;
     m->out = spare;

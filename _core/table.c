@@ -78,6 +78,13 @@ static bool operand_end(const vb_segment *s, const vb_operand *o, size_t itemsiz
 
 static bool is_arith(int type) { return type >= 0 && type < VB_TYPES; }
 
+/* Reserved bytes are zero, so that a later version can give them a meaning. */
+static bool reserved_are_zero(const vb_table *t, uint32_t i) {
+  const uint8_t *p = t->records + (size_t)t->ntensors * TENSOR + (size_t)i * SEGMENT;
+  return !(p[5] | p[6] | p[7] | vb_load32(p + 12) | vb_load32(p + 48 + 4) |
+           vb_load32(p + 48 + OPERAND + 4));
+}
+
 /* Counts, and their sum with the sizes of the records, against the size of the data. */
 static const char *parse_header(vb_table *t, const uint8_t *data, size_t size) {
   if (size < HEADER || memcmp(data, magic, sizeof magic) != 0) return "not a table of this version";
@@ -215,29 +222,54 @@ static const char *check_chain(vb_table *t, uint32_t i, const vb_segment *s) {
   }
 }
 
-static const char *check_records(vb_table *t, uint64_t *position, uint32_t *segment) {
+static const char *check_sources(const vb_table *t, uint64_t *position) {
   for (uint32_t i = 0; i < t->nsources; i++) {
-    if (vb_table_source(t, i).mode > VB_SOURCE_WALKED) return "unknown mode of a source";
-    if (vb_table_source(t, i).size > INT64_MAX) return "a source is too large";
+    vb_source source = vb_table_source(t, i);
+    if (source.mode > VB_SOURCE_WALKED) return "unknown mode of a source";
+    if (source.size > INT64_MAX) return "a source is too large";
+    if (vb_load32(t->sources + (size_t)i * SOURCE + 4)) return "reserved bytes are not zero";
     position[i] = 0;
   }
+  return NULL;
+}
+
+static const char *check_tensors(const vb_table *t) {
   for (uint32_t i = 0; i < t->ntensors; i++) {
     const uint8_t *p = t->records + (size_t)i * TENSOR;
     uint64_t end;
     if (__builtin_add_overflow(vb_load64(p), vb_load64(p + 8), &end) || end > t->nliterals)
       return "a tensor's prefix lies outside the literals";
   }
+  return NULL;
+}
+
+/* What is stored after segment s, whose tensor's segments must stand together: `open` is the tensor of
+ * the last one, `fresh` the first index that has not been used. */
+static const char *check_stored(vb_table *t, const vb_segment *s, uint32_t *open, uint32_t *fresh) {
+  if (s->op == VB_OP_HASH) return NULL;
+  if (s->tensor != *open && s->tensor != UINT32_MAX) {
+    if (s->tensor < *fresh) return "tensors are not stored in order";
+    *fresh = s->tensor + 1;
+  }
+  *open = s->tensor;
+  uint64_t bytes = vb_segment_count(s) * vb_type_size(s->out_type);
+  if (__builtin_add_overflow(t->out_size, bytes, &t->out_size) || t->out_size > INT64_MAX)
+    return "the output is too large";
+  return NULL;
+}
+
+static const char *check_records(vb_table *t, uint64_t *position, uint32_t *segment) {
+  const char *bad = check_sources(t, position);
+  if (!bad) bad = check_tensors(t);
+  if (bad) return bad;
+  uint32_t open = UINT32_MAX, fresh = 0;
   for (uint32_t i = 0; i < t->nsegments; i++) {
     vb_segment s = vb_table_segment(t, i);
     *segment = i;
-    const char *bad = check_segment(t, &s, i == 0, position);
-    if (!bad) bad = check_chain(t, i, &s);
-    if (bad) return bad;
-    if (s.op != VB_OP_HASH) {
-      uint64_t bytes = vb_segment_count(&s) * vb_type_size(s.out_type);
-      if (__builtin_add_overflow(t->out_size, bytes, &t->out_size) || t->out_size > INT64_MAX)
-        return "the output is too large";
-    }
+    if (!reserved_are_zero(t, i)) return "reserved bytes are not zero";
+    if ((bad = check_segment(t, &s, i == 0, position))) return bad;
+    if ((bad = check_chain(t, i, &s))) return bad;
+    if ((bad = check_stored(t, &s, &open, &fresh))) return bad;
   }
   *segment = UINT32_MAX;
   for (uint32_t i = 0; i < t->nsources; i++) {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import os
+import resource
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +21,23 @@ from vbuild.errors import Interrupted, InvalidInput, Unavailable, VbuildError
 from vbuild.files import Identity, changed, open_regular, os_error
 from vbuild.table import Mode, Table, hash_only
 
-__all__ = ["core_error", "hash_files", "kernels", "sha256_hex", "weights_digest"]
+__all__ = ["core_error", "hash_files", "kernels", "sha256_hex", "threads", "weights_digest"]
 
 _PER_RUN = 16
 """Files open at a time per thread; a table has at most so many sources (bad-inputs.md, 88)."""
+
+_RESERVED = 32
+"""Descriptors that are left to the rest of the process."""
+
+
+def threads(jobs: int | None, files: int) -> int:
+    """How many threads to use: ``jobs`` (default: the processors that this process may use), but
+    no more than may have ``files`` files open each (bad-inputs.md, 88)."""
+    wanted = jobs or len(os.sched_getaffinity(0))
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, (limit - _RESERVED) // max(files, 1)))
 
 
 def kernels() -> _core.Kernels:
@@ -73,7 +87,7 @@ def hash_files(
     names = [str(path) for path in paths] if names is None else names
     control = control or _core.Control()
     own = kernels()
-    hands = jobs or len(os.sched_getaffinity(0))
+    hands = threads(jobs, min(_PER_RUN, len(paths)))
     digests: dict[int, str] = {}
     groups = _deal(paths, names, hands)
     with ThreadPoolExecutor(max_workers=hands) as pool:

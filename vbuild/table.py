@@ -19,6 +19,7 @@ from vbuild.tensors import DType
 __all__ = [
     "AS_STORED",
     "BYTES",
+    "CHAIN",
     "NOTHING",
     "RANK",
     "Mode",
@@ -35,6 +36,9 @@ __all__ = [
 
 RANK = 4
 """Dimensions of a segment."""
+
+CHAIN = 64
+"""The longest run of segments each of which goes on from the one before."""
 
 AS_STORED = 255
 """``Segment.compute``: the operands are used in their own types (numerics.md, mixed types)."""

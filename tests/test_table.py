@@ -1,0 +1,142 @@
+"""vbuild.table: the serialized form, and the dimensions that operands share."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.support.machine_model import parse
+from tests.support.machine_tables import Case, cases
+from vbuild._core import Kernels, check_table
+from vbuild.table import (
+    AS_STORED,
+    BYTES,
+    CHAIN,
+    RANK,
+    Mode,
+    Op,
+    Operand,
+    Segment,
+    Table,
+    dense,
+    hash_only,
+    item_size,
+    joint_dims,
+    type_code,
+)
+from vbuild.tensors import DType
+
+
+@given(cases())
+def test_an_independent_parser_reads_back_what_was_serialized(case: Case) -> None:
+    table = case.table
+    parsed = parse(table.serialize())
+    assert parsed.allow_nonfinite == table.allow_nonfinite
+    assert parsed.sources == table.sources
+    assert (parsed.tensors, parsed.literals) == (table.tensors, table.literals)
+    assert len(parsed.segments) == len(table.segments)
+    for read, written in zip(parsed.segments, table.segments, strict=True):
+        for key in ("op", "a_type", "b_type", "compute", "out_type", "tensor", "dims"):
+            assert getattr(read, key) == getattr(written, key)
+        for ours, theirs in ((read.a, written.a), (read.b, written.b)):
+            assert (ours.source, ours.offset, ours.strides) == (
+                theirs.source,
+                theirs.offset,
+                theirs.strides,
+            )
+
+
+def test_the_serialized_form_is_the_documented_one() -> None:
+    segment = Segment(
+        Op.ADD, (1, 1, 2, 3), Operand(0, 5, (0, 0, 6, 2)), 0, 2, Operand(-1, 7), 1, 3, tensor=9
+    )
+    table = Table(((Mode.WALKED, 10),), (segment,), ((1, 2),), b"end", allow_nonfinite=True)
+    head = b"vbtable1" + bytes.fromhex("01000000 01000000 01000000 01000000 0300000000000000")
+    source = bytes.fromhex("02000000 00000000 0a00000000000000")
+    tensor = struct.pack("<QQ", 1, 2)
+    body = bytes.fromhex("02 00 01 03 02 000000 09000000 00000000")
+    body += struct.pack("<4Q", 1, 1, 2, 3)
+    body += struct.pack("<iIQ4Q", 0, 0, 5, 0, 0, 6, 2) + struct.pack("<iIQ4Q", -1, 0, 7, 0, 0, 0, 0)
+    assert len(segment.pack()) == 144
+    assert table.serialize() == head + source + tensor + body + b"end"
+
+
+def test_the_longest_chain_is_the_cores() -> None:
+    one, again = Operand(Operand.ZERO), Operand(Operand.PREVIOUS)
+    for length in (CHAIN, CHAIN + 1):
+        chain = [Segment(Op.COPY, (1,) * RANK, again, BYTES, BYTES)] * (length - 1)
+        first = Segment(Op.COPY, (1,) * RANK, one, BYTES, BYTES)
+        table = Table((), (first, *chain)).serialize()
+        if length == CHAIN:
+            assert check_table(table, Kernels())[0] == 1
+            continue
+        with pytest.raises(ValueError, match="too many segments"):
+            check_table(table, Kernels())
+
+
+@pytest.mark.parametrize("dtype", list(DType), ids=str)
+def test_every_element_type_has_a_code_of_its_size(dtype: DType) -> None:
+    assert item_size(type_code(dtype)) == dtype.itemsize
+    assert item_size(type_code(dtype, raw=True)) == dtype.itemsize
+    assert type_code(dtype, raw=True) >= 16
+    assert (type_code(dtype) < 4) == dtype.is_arithmetic
+
+
+def test_dense_and_hash_only_describe_a_range_of_bytes() -> None:
+    operand, dims = dense(3, 10, 14)
+    assert (operand, dims) == (Operand(3, 10, (0, 0, 0, 1)), (1, 1, 1, 4))
+    segment = hash_only(3, 10, 14)
+    assert (segment.op, segment.a, segment.count) == (Op.HASH, operand, 4)
+    assert (segment.b.source, segment.compute) == (Operand.NONE, AS_STORED)
+
+
+def _positions(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
+    """Offsets of all elements in C order."""
+    return [
+        sum(i * stride for i, stride in zip(index, strides, strict=True))
+        for index in itertools.product(*map(range, shape))
+    ]
+
+
+SHAPES = st.lists(st.integers(1, 4), max_size=6).map(tuple)
+
+
+@given(SHAPES, st.data())
+def test_joint_dimensions_visit_the_same_elements_in_the_same_order(
+    shape: tuple[int, ...], data: st.DataObject
+) -> None:
+    layouts = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        order = data.draw(st.permutations(range(len(shape))))
+        strides = [0] * len(shape)
+        step = data.draw(st.integers(1, 3))
+        for axis in reversed(order):
+            strides[axis] = step * data.draw(st.sampled_from([1, 1, 1, 0]))
+            step *= shape[axis]
+        layouts.append(tuple(strides))
+    joint = joint_dims(shape, layouts)
+    assume(joint is not None)
+    assert joint is not None
+    dims, per_layout = joint
+    assert len(dims) == RANK
+    for strides, merged in zip(layouts, per_layout, strict=True):
+        assert _positions(dims, merged) == _positions(shape, strides)
+
+
+@given(SHAPES)
+def test_a_contiguous_layout_always_becomes_one_dimension(shape: tuple[int, ...]) -> None:
+    strides = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
+    count = int(np.prod(shape))
+    joint = joint_dims(shape, [strides, strides])
+    assert joint is not None
+    assert joint[0] == (1, 1, 1, count)
+
+
+def test_more_dimensions_than_fit_have_no_joint_form() -> None:
+    assert joint_dims((2,) * 5, [(1, 4, 16, 64, 256)]) is None
+    assert joint_dims((2,) * 4, [(1, 4, 16, 64)]) is not None

@@ -283,7 +283,8 @@ def _check_types(have: Recipe, delta: TensorSpec, rule: Rule) -> DType | None:
             'if this is meant, say how to add them: compute = "float16", "bfloat16" or "float32" '
             "in the rule",
         )
-    return None if rule.compute is None else DType.from_long_name(rule.compute)
+    # Without a word it is the type that both have, also where an earlier delta has left another.
+    return have.dtype if rule.compute is None else DType.from_long_name(rule.compute)
 
 
 def _check_shapes(have: Recipe, delta: TensorSpec, rule: Rule) -> None:

@@ -18,6 +18,7 @@ from vbuild.plan.claim import Band, Recipe, Step, View, Zeros
 from vbuild.table import (
     AS_STORED,
     BYTES,
+    CHAIN,
     NOTHING,
     Op,
     Operand,
@@ -44,15 +45,17 @@ class Draft:
     """A table in the making. Operands' sources index ``files``; no HASH segments yet."""
 
     files: list[FileRef] = field(default_factory=list)
+    numbers: dict[FileRef, int] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     prefixes: list[bytes] = field(default_factory=list)
     literals: bytearray = field(default_factory=bytearray)
 
     def source(self, ref: FileRef) -> int:
         """The index of ``ref``, added if it is new."""
-        if ref not in self.files:
+        number = self.numbers.setdefault(ref, len(self.files))
+        if number == len(self.files):
             self.files.append(ref)
-        return self.files.index(ref)
+        return number
 
     def literal(self, data: bytes) -> int:
         """Offset of ``data`` in the literals, appended."""
@@ -105,6 +108,14 @@ def _band(draft: Draft, recipe: Recipe, band: Band, shape: tuple[int, ...], tens
         for v, view_strides in zip(views, per_view, strict=True)
     )
     chain = _chain(band, recipe.dtype)
+    if len(chain) > CHAIN:
+        raise InvalidInput(
+            "too-many-deltas",
+            "too many steps make this tensor",
+            where=recipe.name,
+            expected=f"at most {CHAIN}",
+            got=len(chain),
+        )
     for i, link in enumerate(chain):
         a = Operand(Operand.PREVIOUS)
         if i == 0:

@@ -74,7 +74,9 @@ def finish(
     ]
     unused = [ref for ref in sorted(inputs) if not users[ref]]
     if unused:
-        draft = Draft(files=unused)
+        draft = Draft()
+        for ref in unused:
+            draft.source(ref)
         walked = dict.fromkeys(unused, Mode.WALKED)
         programs.append(_program(draft, {}, walked, inputs, allow_nonfinite))
     return programs

@@ -1,0 +1,178 @@
+"""vbuild.plan.order: every byte of every input is hashed once, by whom it costs least."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.plan.made_up import HEAD, TAIL, Side, execute, plan_of, side, values
+from tests.support.machine_model import run_model
+from vbuild.manifest import Rule
+from vbuild.plan import FileRef, Plan
+from vbuild.plan.lower import Draft
+from vbuild.plan.order import InputLayout, finish
+from vbuild.table import BYTES, Mode, Op, Operand
+
+Array = NDArray[np.generic]
+ADD = [Rule(match="*", op="add", on_missing="copy")]
+
+
+def tensors(names: str, seed: int = 0, size: int = 5) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=(2, size)).astype("f2") for name in names}
+
+
+def modes(plan: Plan) -> list[dict[tuple[int, str], Mode]]:
+    return [
+        {
+            (ref.group, ref.file): mode
+            for ref, (mode, _) in zip(p.files, p.table.sources, strict=True)
+        }
+        for p in plan.programs
+    ]
+
+
+def test_files_in_the_outputs_order_are_hashed_as_they_are_used() -> None:
+    base, delta = side({"b": tensors("abc")}), side({"d": tensors("abc", 1)}, gap=4)
+    plan = plan_of(base, delta, rules=ADD)
+    assert modes(plan) == [{(0, "b"): Mode.ORDERED, (1, "d"): Mode.ORDERED}]
+    execute(plan, base, delta)
+
+
+def test_a_file_in_another_order_is_walked() -> None:
+    base, delta = side({"b": tensors("abc")}), side({"d": tensors("acb", 1)})
+    plan = plan_of(base, delta, rules=ADD)
+    assert modes(plan) == [{(0, "b"): Mode.ORDERED, (1, "d"): Mode.WALKED}]
+    execute(plan, base, delta)
+
+
+def test_a_transposed_tensor_makes_its_file_walked() -> None:
+    arrays = {name: np.asfortranarray(array) for name, array in tensors("a").items()}
+    base, delta = side({"b": tensors("a")}), side({"d": arrays})
+    plan = plan_of(base, delta, rules=ADD)
+    assert modes(plan) == [{(0, "b"): Mode.ORDERED, (1, "d"): Mode.WALKED}]
+    execute(plan, base, delta)
+
+
+def test_a_file_that_two_outputs_use_is_walked_by_one_of_them() -> None:
+    base = side({"b1": tensors("ab"), "b2": tensors("cd", 1)})
+    delta = side({"d": tensors("abcd", 2)})
+    plan = plan_of(base, delta, rules=ADD)
+    assert modes(plan) == [
+        {(0, "b1"): Mode.ORDERED, (1, "d"): Mode.WALKED},
+        {(0, "b2"): Mode.ORDERED, (1, "d"): Mode.PLAIN},
+    ]
+    execute(plan, base, delta)
+
+
+def test_walked_files_are_dealt_to_the_output_with_the_least_to_do() -> None:
+    base = side({"b1": tensors("ab"), "b2": tensors("cd", 1)})
+    delta = side({"d1": tensors("ac", 2), "d2": tensors("bd", 3)})
+    plan = plan_of(base, delta, rules=ADD)
+    walked = [[key for key, mode in part.items() if mode is Mode.WALKED] for part in modes(plan)]
+    assert walked == [[(1, "d1")], [(1, "d2")]]
+    execute(plan, base, delta)
+
+
+def test_files_that_no_output_uses_are_hashed_by_a_program_without_output() -> None:
+    base = side({"b": tensors("a"), "unused": tensors("x")})
+    delta = side({"d": tensors("a", 1), "other": tensors("x", 1)})
+    plan = plan_of(base, delta, rules=[Rule(match="x", op="drop"), *ADD])
+    assert plan.rest is not None
+    assert plan.rest.files == (FileRef(0, "unused"), FileRef(1, "other"))
+    assert {mode for mode, _ in plan.rest.table.sources} == {Mode.WALKED}
+    assert len(execute(plan, base, delta)) == 1
+
+
+def test_what_planning_has_read_is_hashed_as_it_was_read() -> None:
+    base = side({"b": tensors("ab")}, gap=3)
+    plan = plan_of(base, rules=[Rule(match="*", op="copy-base")])
+    table = plan.outputs[0].program.table
+    first = next(s for s in table.segments if s.op is Op.HASH)
+    literal = table.literals[first.b.offset : first.b.offset + first.count]
+    assert (first.a.offset, first.b.source, literal) == (0, Operand.LITERAL, HEAD)
+    last = table.segments[-1]
+    assert (last.b.source, last.count) == (Operand.NONE, len(TAIL))
+
+
+def test_case_24_a_header_changed_after_planning_changes_no_digest() -> None:
+    base = side({"b": tensors("ab")})
+    plan = plan_of(base, rules=[Rule(match="*", op="copy-base")])
+    program = plan.outputs[0].program
+    changed = Side(base.tensors, {"b": base.contents["b"].replace(HEAD, HEAD.upper())})
+    assert changed.contents != base.contents
+    made = _source_digests(program.table.serialize(), changed.contents["b"])
+    assert made == _source_digests(program.table.serialize(), base.contents["b"])
+
+
+def _source_digests(table: bytes, content: bytes) -> list[bytes | None]:
+    return run_model(table, [content]).sources
+
+
+@given(
+    st.integers(0, 60),
+    st.lists(st.tuples(st.integers(0, 50), st.binary(min_size=1, max_size=20)), max_size=6),
+)
+def test_hash_only_segments_cover_a_file_with_any_known_ranges(
+    size: int, known: list[tuple[int, bytes]]
+) -> None:
+    ranges: list[tuple[int, bytes]] = []
+    for offset, data in sorted(known):
+        begin = ranges[-1][0] + len(ranges[-1][1]) if ranges else 0
+        if offset >= begin and offset + len(data) <= size:
+            ranges.append((offset, data))
+    content = bytearray(b"\xff" * size)
+    for offset, data in ranges:
+        content[offset : offset + len(data)] = data
+    ref = FileRef(0, "f")
+    (program,) = finish([], {ref: InputLayout(size, tuple(ranges))}, allow_nonfinite=False)
+    table, at = program.table, 0
+    for segment in table.segments:
+        assert (segment.op, segment.a_type, segment.a.offset) == (Op.HASH, BYTES, at)
+        begin = segment.b.offset
+        literal = table.literals[begin : begin + segment.count]
+        known_here = segment.b.source == Operand.LITERAL
+        assert content[at : at + segment.count] == (
+            literal if known_here else b"\xff" * segment.count
+        )
+        at += segment.count
+    assert at == size
+
+
+def _dealt(arrays: Mapping[str, Array], cut: list[int], order: list[str]) -> dict[str, dict]:
+    """``arrays`` in ``order``, in as many files as ``cut`` has numbers."""
+    files: dict[str, dict] = {}
+    for i, name in enumerate(order):
+        files.setdefault(f"f{cut[i % len(cut)]}", {})[name] = arrays[name]
+    return files
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_cut_and_order_of_the_inputs_gives_the_same_tensors(data: st.DataObject) -> None:
+    names = "abcdefg"
+    ours, theirs = tensors(names), tensors(names, 1)
+    cuts = st.lists(st.integers(0, 3), min_size=1, max_size=7)
+    sides = [
+        side(
+            _dealt(arrays, data.draw(cuts), data.draw(st.permutations(names))),
+            gap=data.draw(st.integers(0, 3)),
+        )
+        for arrays in (ours, theirs)
+    ]
+    limit = data.draw(st.none() | st.integers(1, 100))
+    plan = plan_of(*sides, rules=ADD, max_shard_size=limit)
+    made = values(execute(plan, *sides), plan)
+    assert {name: array.tobytes() for name, array in made.items()} == {
+        name: (ours[name] + theirs[name]).tobytes() for name in names
+    }
+
+
+def test_a_draft_counts_each_file_once() -> None:
+    draft = Draft()
+    refs = [FileRef(0, "a"), FileRef(1, "a"), FileRef(0, "a")]
+    assert [draft.source(ref) for ref in refs] == [0, 1, 0]

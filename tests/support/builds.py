@@ -87,6 +87,7 @@ class Job:
     output: str = ""
     extra: dict[str, dict[str, bytes]] = field(default_factory=dict)
     tail: str = ""
+    place: str = "out"
 
     @property
     def manifest(self) -> Path:
@@ -96,7 +97,7 @@ class Job:
     @property
     def out(self) -> Path:
         """Where tests build to."""
-        return self.root / "out"
+        return self.root / self.place
 
     def write(self) -> Job:
         """Write everything to disk and pin it."""

@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD := build/editable
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# meson and ninja are found there while the extension is built, also when it is rebuilt on import.
+export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help demo test lint types test-oracles test-release test-sanitizers bench clean
+.PHONY: help demo test lint types test-oracles test-cross test-sanitizers test-release bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -26,7 +28,7 @@ demo: $(VENV)/.installed  ## the main job on a small model
 	@$(BIN)/python docs/tutorial/demo.py
 
 test: lint types $(VENV)/.installed  ## lint, types and the test suite
-	$(BIN)/python -m pytest -m "not oracle"
+	$(BIN)/python -m pytest -m "not oracle and not cross and not sanitizers"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -37,6 +39,13 @@ types: $(VENV)/.installed
 
 test-oracles: $(VENV)/.oracles  ## the tests that need torch, transformers, model-signing, ...
 	$(BIN)/python -m pytest -m oracle
+
+test-cross: $(VENV)/.installed  ## the same bits on other processors, emulated
+	tests/cross/install
+	$(BIN)/python -m pytest -m cross tests/cross
+
+test-sanitizers: $(VENV)/.installed  ## the C core under address and undefined-behaviour sanitizers
+	$(BIN)/python -m pytest -m sanitizers tests/cross
 
 test-release: $(VENV)/.installed  ## wheels are reproducible, and an installed one works
 	PYTHON=$(BIN)/python .ci/release

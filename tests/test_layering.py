@@ -41,7 +41,6 @@ LIBRARIES = {  # the only rooms that may import a library
     "msgspec": {"manifest"},
     "sentencepiece": {"tokenizer"},
     "Crypto": {"attest"},
-    "numpy": set(),
 }
 
 FRONT = {"__init__", "__main__"}  # of the package itself: they show the command line to the world

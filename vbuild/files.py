@@ -25,6 +25,7 @@ from vbuild.errors import InvalidInput, Mismatch, Unavailable
 __all__ = [
     "Identity",
     "InputFile",
+    "make_directories",
     "open_regular",
     "os_error",
     "read_small",
@@ -62,6 +63,13 @@ def os_error(error: OSError, where: str, doing: str) -> Unavailable:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable(
             "disk-full", "the disk is full", where=where, hint="free some space and run again"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return Unavailable(
+            "too-many-files",
+            f"could not {doing} it: too many open files",
+            where=where,
+            hint="raise the limit (ulimit -n), then run again",
         )
     reason = os.strerror(error.errno) if error.errno else str(error)
     return Unavailable("io-error", f"could not {doing} it: {reason}", where=where)
@@ -192,6 +200,17 @@ def read_small(path: Path, name: str, limit: int = SMALL_FILE_LIMIT) -> bytes:
         return f.pread(0, f.size)
 
 
+def make_directories(path: Path, mode: int) -> None:
+    """Make the directory ``path`` and the missing ones above it, each with exactly ``mode``.
+
+    The umask has no say: under 0777 a directory that was just made could not be entered.
+    """
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(exist_ok=True)
+        directory.chmod(mode)
+
+
 def sync_directory(path: Path) -> None:
     """fsync the directory ``path``, so that names created in it survive a crash."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -203,8 +222,9 @@ def sync_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def _temporary(path: Path, mode: int) -> Iterator[tuple[int, Path]]:
-    # A random name: a killed process must not block a later one that gets its number.
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    # A random name: a killed process must not block a later one that gets its number. 40 characters
+    # are at most 160 bytes, which leaves it shorter than any file system's limit.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         os.fchmod(fd, mode)

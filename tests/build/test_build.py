@@ -496,12 +496,14 @@ def test_mixed_types_need_a_word_and_as_stored_rounds_once(tmp_path):
 
 def test_case_87_modes_do_not_depend_on_the_umask(tmp_path):
     job = Job(tmp_path, extra={"base": {"config.json": b'{"vocab_size": 1}\n'}}).write()
+    job.place = "new/out"
     old = os.umask(0o777)
     try:
         make(job)
     finally:
         os.umask(old)
     assert job.out.stat().st_mode & 0o777 == 0o755
+    assert job.out.parent.stat().st_mode & 0o777 == 0o755
     assert {p.name: p.stat().st_mode & 0o777 for p in job.out.iterdir()} == {
         "config.json": 0o644,
         "model.safetensors": 0o644,

@@ -1,8 +1,8 @@
 """Locking fills pins in and changes nothing else."""
 
+import errno
 import hashlib
 import json
-import errno
 import os
 import stat
 import tomllib

@@ -20,7 +20,7 @@ from vbuild.attest.keys import PublicKey, canonical_public_pem, distinct, load_p
 from vbuild.attest.pem import MAX_PEM
 from vbuild.attest.private import PrivateKey, generate, load_private_key
 from vbuild.errors import InvalidInput, Unavailable
-from vbuild.files import os_error, read_small, write_atomic
+from vbuild.files import make_directories, os_error, read_small, write_atomic
 
 __all__ = [
     "UserKey",
@@ -77,14 +77,6 @@ def _check_directory(directory: Path) -> None:
         )
 
 
-def _make_directory(directory: Path) -> None:
-    # Mode 0700 as the XDG specification asks, for parents too, whatever the umask is.
-    missing = [d for d in (directory, *directory.parents) if not d.exists()]
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        path.chmod(0o700)
-
-
 def load_or_create_user_key(config_dir: Path, passphrase: bytes | None = None) -> UserKey:
     """The user's own key; on first use it is made, unencrypted, in a directory of mode 0700.
 
@@ -94,7 +86,7 @@ def load_or_create_user_key(config_dir: Path, passphrase: bytes | None = None) -
     path = config_dir / PRIVATE
     created = False
     try:
-        _make_directory(config_dir)
+        make_directories(config_dir, 0o700)  # as the XDG specification asks
     except OSError as e:
         raise os_error(e, str(config_dir), "create") from e
     _check_directory(config_dir)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +15,9 @@ from pathlib import Path
 
 from vbuild import _core
 from vbuild.build.prepare import Prepared
+from vbuild.build.receipt import Receipt
 from vbuild.build.run import Progress, Silence, Task, run_tasks
-from vbuild.build.staging import (
-    Receipt,
-    Staging,
-    attest_directory,
-    check_output,
-    open_staging,
-)
+from vbuild.build.staging import Staging, attest_directory, check_output, open_staging
 from vbuild.digest import hash_files, kernels, sha256_hex, weights_digest
 from vbuild.errors import Interrupted, Mismatch, Unavailable
 from vbuild.files import os_error
@@ -87,7 +81,8 @@ def build(
     own = kernels()
     with open_staging(out) as staging:
         try:
-            state = _resume(prepared, staging)
+            check_output(out, sides, force=force)  # again: a killed publication has been undone
+            state = _resume(prepared, staging, jobs)
             resumed = tuple(sorted(state.receipts))
             _check_space(prepared, staging, state)
             tasks = _tasks(prepared, state)
@@ -97,7 +92,7 @@ def build(
                 create=staging.create_part,
                 done=lambda task, result: _done(prepared, staging, state, task, result),
                 kernels=own,
-                jobs=jobs or len(os.sched_getaffinity(0)),
+                jobs=jobs,
                 progress=progress or Silence(),
                 tensor_digests=prepared.loaded.manifest.output.weights is not None,
             )
@@ -105,9 +100,10 @@ def build(
             weights = _check_weights(prepared, state)
             _check_expected(prepared, files)
             sealed = seal(files)
+            check_output(out, sides, force=force)  # a build takes time: somebody may have made one
             names = [output.name for output in prepared.plan.outputs]
-            staging.publish(names, {**prepared.side_files.files, **sealed.model}, sealed.attest)
-            staging.remove()
+            model = {**prepared.side_files.files, **sealed.model}
+            staging.publish(names, model, sealed.attest, force=force)
         except (Interrupted, KeyboardInterrupt) as e:
             raise Interrupted(
                 "interrupted",
@@ -120,6 +116,7 @@ def build(
         except BaseException:
             staging.remove()
             raise
+        staging.remove()
     size = prepared.plan.output_bytes + sum(map(len, prepared.side_files.files.values()))
     return Built(out, attest_directory(out), files, size, resumed, own.features, weights)
 
@@ -129,34 +126,44 @@ def _source(path: Path, ref: FileRef) -> Path:
     return path.parents[ref.file.count("/")]
 
 
-def _resume(prepared: Prepared, staging: Staging) -> _State:
-    """The shards that are finished: made by this manifest and table, and still the same bytes."""
+def _resume(prepared: Prepared, staging: Staging, jobs: int | None) -> _State:
+    """The shards that are finished: made by this vbuild from this manifest and table, and still the
+    same bytes. Everything else of earlier runs is removed."""
     state = _State()
     found: list[tuple[str, Receipt]] = []
     for output in prepared.plan.outputs:
         receipt = staging.kept(output.name)
-        same = receipt is not None and (receipt.manifest, receipt.table) == (
-            prepared.loaded.digest,
-            output.digest,
-        )
-        if receipt is not None and same:
+        if receipt is not None and _applies(receipt, prepared, output):
             found.append((output.name, receipt))
-    digests = hash_files([staging.part(name) for name, _ in found], [name for name, _ in found])
+    names = [name for name, _ in found]
+    digests = hash_files([staging.part(name) for name in names], names, jobs=jobs)
     for (name, receipt), digest in zip(found, digests, strict=True):
         if digest == receipt.sha256:
             state.receipts[name] = receipt
+    staging.drop_others(state.receipts)
     return state
+
+
+def _receipt(
+    prepared: Prepared, output: OutputFile, sha256: str, tensors: tuple[str, ...]
+) -> Receipt:
+    return Receipt(
+        _core.VERSION, prepared.loaded.digest, output.digest, sha256, output.size, tensors
+    )
+
+
+def _applies(receipt: Receipt, prepared: Prepared, output: OutputFile) -> bool:
+    """Whether a receipt is one that this build could have written for ``output``."""
+    tensors = len(output.recipes) if prepared.loaded.manifest.output.weights is not None else 0
+    same = receipt == _receipt(prepared, output, receipt.sha256, receipt.tensors)
+    return same and len(receipt.tensors) == tensors
 
 
 def _check_space(prepared: Prepared, staging: Staging, state: _State) -> None:
     """Say that the disk is too small before the first byte is written (bad-inputs.md, 27)."""
     needed = sum(o.size for o in prepared.plan.outputs if o.name not in state.receipts)
     needed += sum(map(len, prepared.side_files.files.values()))
-    free = shutil.disk_usage(staging.root).free + sum(
-        path.stat().st_size
-        for o in prepared.plan.outputs
-        if o.name not in state.receipts and (path := staging.part(o.name)).exists()
-    )
+    free = shutil.disk_usage(staging.root).free
     if needed > free:
         raise Unavailable(
             "disk-full",
@@ -205,13 +212,8 @@ def _done(
     """
     state.verified |= _hashed([task.program])
     if task.output is not None and result.output is not None:
-        receipt = Receipt(
-            prepared.loaded.digest,
-            task.output.digest,
-            result.output.hex(),
-            task.output.size,
-            tuple(digest.hex() for digest in result.tensors),
-        )
+        tensors = tuple(digest.hex() for digest in result.tensors)
+        receipt = _receipt(prepared, task.output, result.output.hex(), tensors)
         state.waiting.append((task.output, receipt))
     for output, receipt in list(state.waiting):
         if state.verified.issuperset(output.program.files):

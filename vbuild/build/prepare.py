@@ -17,7 +17,7 @@ from vbuild.build.side_files import SideFiles, make_side_files
 from vbuild.errors import InvalidInput, Mismatch
 from vbuild.files import Identity
 from vbuild.formats import Checkpoint, open_checkpoint
-from vbuild.manifest import Base, Delta, LoadedManifest, require_locked
+from vbuild.manifest import Base, Delta, LoadedManifest, check_collisions, require_locked
 from vbuild.plan import FileRef, Plan, Request, make_plan
 from vbuild.plan.claim import Ruleset
 from vbuild.plan.order import InputLayout
@@ -101,7 +101,8 @@ def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> P
         plan,
         side_files,
     )
-    _check_expected_names(prepared)
+    check_collisions(prepared.output_names, str(loaded.path))
+    _check_expected(prepared)
     return prepared
 
 
@@ -135,13 +136,24 @@ def _layouts(
     return layouts
 
 
-def _check_expected_names(prepared: Prepared) -> None:
-    """Every file that ``[output.files]`` expects is one that the build writes."""
-    for name in sorted(prepared.loaded.manifest.output.files):
-        if name not in prepared.output_names:
+def _check_expected(prepared: Prepared) -> None:
+    """Every file that ``[output.files]`` expects is one that the build writes, of the same size."""
+    sizes = {o.name: o.size for o in prepared.plan.outputs}
+    sizes |= {name: len(data) for name, data in prepared.side_files.files.items()}
+    for name, pin in sorted(prepared.loaded.manifest.output.files.items()):
+        where = prepared.loaded.place(("output", "files", name))
+        if name not in sizes:
             raise InvalidInput(
                 "unknown-output",
                 f"the build makes no file {name!r}",
-                where=prepared.loaded.place(("output", "files", name)),
+                where=where,
                 expected=", ".join(prepared.output_names),
+            )
+        if pin.size not in (None, sizes[name]):
+            raise Mismatch(
+                "output-mismatch",
+                f"{name} is not what the manifest expects",
+                where=where,
+                expected=f"{pin.size} bytes",
+                got=f"{sizes[name]} bytes",
             )

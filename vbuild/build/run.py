@@ -4,7 +4,7 @@
   and after: with the digest of what was read, that is the guard of performance.md.
 - A program's inputs are judged when it has ended, and nothing is kept before they are.
 - A result that is not finite is reported only if the inputs are the right ones: with a wrong base
-  it is a consequence, not the fault.
+  it is a consequence, not the fault. They are judged once, when everything has stopped.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from vbuild import _core
 from vbuild.build.materials import check_digest, first_mismatch
 from vbuild.build.nonfinite import nonfinite_error
 from vbuild.build.prepare import Prepared
-from vbuild.digest import core_error
+from vbuild.digest import core_error, threads
 from vbuild.errors import Interrupted
 from vbuild.files import Identity, changed, open_regular
 from vbuild.plan import FileRef, OutputFile
@@ -56,6 +57,15 @@ class Task:
         """Bytes that it hashes."""
         inputs = sum(size for mode, size in self.program.table.sources if mode)
         return inputs + (self.output.size if self.output is not None else 0)
+
+
+class _NotFinite(Exception):
+    """A result that is not finite, before anybody knows whether the inputs are right."""
+
+    def __init__(self, output: OutputFile, fault: _core.Fault) -> None:
+        super().__init__(fault.status)
+        self.output = output
+        self.fault = fault
 
 
 @contextlib.contextmanager
@@ -107,9 +117,7 @@ def _run_one(
                 os.fsync(out_fd)
         except _core.Fault as fault:
             if fault.status == "nonfinite" and task.output is not None:
-                raise first_mismatch(prepared.materials) or nonfinite_error(
-                    task.output, fault
-                ) from fault
+                raise _NotFinite(task.output, fault) from fault
             raise core_error(fault, labels, output) from fault
         finally:
             if out_fd >= 0:
@@ -127,37 +135,57 @@ def run_tasks(
     create: Callable[[str], int],
     done: Callable[[Task, _core.Result], None],
     kernels: _core.Kernels,
-    jobs: int,
+    jobs: int | None,
     progress: Progress,
     tensor_digests: bool = False,
 ) -> None:
-    """Run ``tasks`` on ``jobs`` threads, the largest first.
+    """Run ``tasks`` on ``jobs`` threads (default: see :func:`threads`), the largest first.
 
     ``create(name)`` opens an output file for writing; ``done`` is called in this thread when a
     program has ended and the files that it hashed are the pinned ones. The first error stops the
     others. KeyboardInterrupt becomes Interrupted.
     """
-    controls = {id(task): _core.Control() for task in tasks}
-    progress.begin(sum(task.bytes for task in tasks))
-    pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="vbuild")
-    futures: dict[Future[_core.Result], Task] = {}
+    control = _core.Control()
+
+    def run(task: Task) -> _core.Result:
+        return _run_one(prepared, task, create, kernels, control, tensor_digests)
+
     try:
-        for task in sorted(tasks, key=lambda t: -t.bytes):
-            control = controls[id(task)]
-            futures[
-                pool.submit(_run_one, prepared, task, create, kernels, control, tensor_digests)
-            ] = task
-        pending = set(futures)
-        while pending:
-            ended, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-            progress.at(sum(control.done for control in controls.values()))
-            for future in sorted(ended, key=list(futures).index):
-                done(futures[future], future.result())
+        _run_all(tasks, run, done, control, jobs, progress)
+    except _NotFinite as found:
+        wrong = first_mismatch(prepared.materials)
+        raise wrong or nonfinite_error(found.output, found.fault) from found
     except KeyboardInterrupt as e:
         raise Interrupted("interrupted", "interrupted") from e
+
+
+def _run_all(
+    tasks: Sequence[Task],
+    run: Callable[[Task], _core.Result],
+    done: Callable[[Task, _core.Result], None],
+    control: _core.Control,
+    jobs: int | None,
+    progress: Progress,
+) -> None:
+    """``done(task, run(task))`` for every task; all threads have ended when this returns."""
+    progress.begin(sum(task.bytes for task in tasks))
+    widest = max((len(task.program.files) for task in tasks), default=0)
+    hands = threads(jobs, widest + 1)
+    pool = ThreadPoolExecutor(max_workers=hands, thread_name_prefix="vbuild")
+    waiting = iter(sorted(tasks, key=lambda t: -t.bytes))
+    running: dict[Future[_core.Result], Task] = {}
+    try:
+        while True:
+            # Not all at once: waiting takes time in proportion to what is waited for.
+            running |= {pool.submit(run, t): t for t in islice(waiting, 2 * hands - len(running))}
+            if not running:
+                break
+            ended, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            progress.at(control.done)
+            for future in [f for f in running if f in ended]:
+                done(running.pop(future), future.result())
     finally:
-        for control in controls.values():
-            control.stop()
+        control.stop()
         pool.shutdown(wait=True, cancel_futures=True)
         progress.end()
 

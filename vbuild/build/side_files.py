@@ -21,7 +21,7 @@ from vbuild.build.materials import (
 )
 from vbuild.digest import sha256_hex
 from vbuild.errors import InvalidInput
-from vbuild.files import read_small
+from vbuild.files import SMALL_FILE_LIMIT, read_small
 from vbuild.manifest import LoadedManifest
 from vbuild.manifest.schema import Side
 from vbuild.plan import INDEX_NAME, FileRef, Plan
@@ -66,13 +66,13 @@ def make_side_files(
         for name, recipe in plan.recipes.items()
         if name.endswith(EMBEDDINGS) and recipe.shape
     }
-    tokenizer = _tokenizer(loaded, small, rows)
+    tokenizer = _tokenizer(loaded, materials, small, rows)
     if tokenizer is not None:
         files |= tokenizer.files
     pad_id = tokenizer.pad_id if tokenizer is not None else None
     group = _group(loaded, manifest.config_source)
     files |= patch_config(
-        {name: small[ref] for name in CONFIG_FILES if (ref := FileRef(group, name)) in small},
+        _taken(CONFIG_FILES, group, materials, small),
         vocab_size=max(rows.values(), default=None),
         pad_id=pad_id,
         dtype=manifest.output.dtype,
@@ -98,6 +98,29 @@ def _read_small(
         if ref.file in kept:
             small[ref] = data
     return small
+
+
+def _taken(
+    names: Sequence[str],
+    group: int,
+    materials: Mapping[FileRef, Material],
+    small: Mapping[FileRef, bytes],
+) -> dict[str, bytes]:
+    """Those of ``names`` that an input has; InvalidInput for one that is not a small file."""
+    taken = {}
+    for name in names:
+        ref = FileRef(group, name)
+        if ref in materials and ref not in small:
+            raise InvalidInput(
+                "file-too-large",
+                "the file is too large to be what it should be",
+                where=materials[ref].label,
+                expected=f"at most {SMALL_FILE_LIMIT} bytes",
+                got=f"{materials[ref].size} bytes",
+            )
+        if ref in small:
+            taken[name] = small[ref]
+    return taken
 
 
 def _group(loaded: LoadedManifest, side: Side) -> int:
@@ -135,14 +158,17 @@ def _adds(loaded: LoadedManifest) -> tuple[AddedPiece, ...]:
 
 
 def _tokenizer(
-    loaded: LoadedManifest, small: Mapping[FileRef, bytes], rows: Mapping[str, int]
+    loaded: LoadedManifest,
+    materials: Mapping[FileRef, Material],
+    small: Mapping[FileRef, bytes],
+    rows: Mapping[str, int],
 ) -> PatchedTokenizer | None:
     """The patched tokenizer, or None where the manifest asks for none."""
     asked = loaded.manifest.tokenizer
     if asked is None:
         return None
     group = _group(loaded, asked.source)
-    have = {name: small[ref] for name in TOKENIZER_FILES if (ref := FileRef(group, name)) in small}
+    have = _taken(TOKENIZER_FILES, group, materials, small)
     adds = _adds(loaded)
     patched = patch_tokenizer(
         have,

@@ -2,10 +2,10 @@
 
 - Beside the output stands ``.NAME.vbuild``, mode 0700 and ours alone; it is locked while a build
   runs. Nothing in it looks like a model: a shard is ``weights/NAME.part`` until the end.
-- A receipt says that a finished shard was made by this manifest and this table; it is written after
-  the shard is on disk. A later run hashes the shard again before it keeps it.
+- A finished shard gets a receipt (:mod:`vbuild.build.receipt`) after it is on disk.
 - Publishing renames: first the attest directory, then the model directory, each complete and synced.
-  So whatever stops the build, what has the output's name is whole (bad-inputs.md, 28).
+  So whatever stops the build, what has the output's name is whole (bad-inputs.md, 28); an output
+  that is being replaced is put back, at the latest by the next run.
 - Modes do not depend on the umask (87).
 """
 
@@ -13,66 +13,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vbuild.build.receipt import Receipt
 from vbuild.errors import InvalidInput, Unavailable
-from vbuild.files import os_error, read_small, sync_directory, write_atomic
-from vbuild.strict_json import loads
+from vbuild.files import make_directories, os_error, read_small, sync_directory, write_atomic
 
-__all__ = ["Receipt", "Staging", "attest_directory", "check_output", "open_staging"]
+__all__ = ["Staging", "attest_directory", "check_output", "open_staging"]
 
 SIGNATURE_NAME = "model.sig"
 SUMS_NAME = "SHA256SUMS"
 
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a finished shard was made by, and what it is (digests in hex, size in bytes).
-
-    ``tensors`` has the digest of each tensor, in file order, where the weights digest is wanted.
-    """
-
-    manifest: str
-    table: str
-    sha256: str
-    size: int
-    tensors: tuple[str, ...] = ()
-
-    def encode(self) -> bytes:
-        """As JSON."""
-        return json.dumps(
-            {
-                "manifest": self.manifest,
-                "table": self.table,
-                "sha256": self.sha256,
-                "size": self.size,
-                "tensors": self.tensors,
-            }
-        ).encode()
-
-    @classmethod
-    def decode(cls, data: bytes) -> Receipt | None:
-        """The receipt, or None if it is not one: then the shard is made again."""
-        try:
-            found = loads(data, "receipt")
-        except InvalidInput:
-            return None
-        match found:
-            case {
-                "manifest": str(manifest),
-                "table": str(table),
-                "sha256": str(digest),
-                "size": int(size),
-                "tensors": list(tensors),
-            }:
-                return cls(manifest, table, digest, size, tuple(map(str, tensors)))
-        return None
+# What a publication has in the staging directory, by name.
+MODEL, ATTEST, OLD_MODEL, OLD_ATTEST = "model", "attest", "old-model", "old-attest"
 
 
 def attest_directory(out: Path) -> Path:
@@ -85,8 +42,17 @@ def check_output(out: Path, inputs: Mapping[str, Path], *, force: bool) -> None:
 
     ``inputs`` are directories by label. With ``force`` an existing output is accepted if it looks
     like one that vbuild has made, or is empty. An attest directory without its model is always
-    replaced, but nothing else that has its name.
+    replaced, but nothing else that has its name. Unavailable where the system does not tell.
     """
+    if not out.name:
+        raise InvalidInput("output-exists", "the root directory is no output", where=str(out))
+    try:
+        _check_output(out, inputs, force)
+    except OSError as e:
+        raise os_error(e, e.filename or str(out), "read") from e
+
+
+def _check_output(out: Path, inputs: Mapping[str, Path], force: bool) -> None:
     attest = attest_directory(out)
     for place in (out, attest, _staging_directory(out)):
         _check_apart(place, inputs)
@@ -173,51 +139,100 @@ class Staging:
         """The receipt of a part that is there in full size, if any."""
         try:
             receipt = Receipt.decode(read_small(self._receipt(name), name))
-            if receipt is not None and self.part(name).stat().st_size == receipt.size:
+            if receipt is not None and self.part(name).lstat().st_size == receipt.size:
                 return receipt
-        except (Unavailable, OSError):
+        except (InvalidInput, Unavailable, OSError):
             pass
         return None
 
+    def drop_others(self, names: Collection[str]) -> None:
+        """Remove every part and receipt but those of ``names``: another plan may have left some."""
+        parts, receipts = {self.part(n) for n in names}, {self._receipt(n) for n in names}
+        for directory in (self.root / "weights", self.root / "receipts"):
+            for path in sorted(directory.iterdir()):
+                if path not in parts and path not in receipts:
+                    _remove(path)
+
     def publish(
-        self, weights: list[str], files: Mapping[str, bytes], attest: Mapping[str, bytes]
+        self,
+        weights: Sequence[str],
+        files: Mapping[str, bytes],
+        attest: Mapping[str, bytes],
+        *,
+        force: bool,
     ) -> None:
-        """Put the parts and ``files`` under the output's name, and ``attest`` beside it."""
-        model = self.root / "model"
+        """Put the parts and ``files`` under the output's name, and ``attest`` beside it.
+
+        With ``force`` an output that has the name is moved away; whatever fails, it is put back.
+        """
+        model, beside = self.root / MODEL, self.root / ATTEST
         _write_tree(model, files)
         for name in weights:
             os.rename(self.part(name), model / name)
         sync_directory(model)
-        _write_tree(self.root / "attest", attest)
-        _replace(self.root / "attest", attest_directory(self.out), self.root / "old-attest")
-        _replace(model, self.out, self.root / "old-model")
+        _write_tree(beside, attest)
+        try:
+            _move(beside, attest_directory(self.out), self.root / OLD_ATTEST)
+            _move(model, self.out, self.root / OLD_MODEL if force else None)
+        except BaseException:
+            self.recover()
+            raise
+        sync_directory(self.out.parent)
+
+    def recover(self) -> None:
+        """Undo a publication that did not come to its end; the parts are parts again.
+
+        The model is moved last, so that it tells by its place whether the end was reached.
+        """
+        model = self.root / MODEL
+        if model.is_dir():
+            self._put_back(OLD_ATTEST, attest_directory(self.out))
+            if not os.path.lexists(self.out):
+                self._put_back(OLD_MODEL, self.out)
+            for receipt in sorted((self.root / "receipts").glob("*.json")):
+                made = model / receipt.stem
+                if made.is_file():
+                    os.rename(made, self.part(receipt.stem))
+        for name in (MODEL, ATTEST, OLD_MODEL, OLD_ATTEST):
+            _remove(self.root / name)
+
+    def _put_back(self, old: str, name: Path) -> None:
+        if not os.path.lexists(self.root / old):
+            return
+        if os.path.lexists(name):
+            _remove(self.root / ATTEST)
+            os.rename(name, self.root / ATTEST)
+        os.rename(self.root / old, name)
 
     def remove(self) -> None:
-        """Delete the directory and everything in it."""
-        shutil.rmtree(self.root)
+        """Delete the directory and everything in it, as far as that is possible."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a directory, which need not be there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_tree(directory: Path, files: Mapping[str, bytes]) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    directory.chmod(0o755)
+    _remove(directory)
+    make_directories(directory, 0o755)
     for name, data in sorted(files.items()):
         path = directory / name
-        for parent in reversed(path.relative_to(directory).parents[:-1]):
-            if not (directory / parent).is_dir():
-                (directory / parent).mkdir()
-                (directory / parent).chmod(0o755)
+        make_directories(path.parent, 0o755)
         write_atomic(path, data)
     sync_directory(directory)
 
 
-def _replace(new: Path, name: Path, old: Path) -> None:
-    """Give ``new`` the name ``name``; what has it now is moved to ``old``."""
-    shutil.rmtree(old, ignore_errors=True)
-    if os.path.lexists(name):
+def _move(new: Path, name: Path, old: Path | None) -> None:
+    """Give ``new`` the name ``name``; what has it now is moved to ``old``, without which it is an
+    error (but for an empty directory)."""
+    if old is not None and os.path.lexists(name):
         os.rename(name, old)
     os.rename(new, name)
-    sync_directory(name.parent)
 
 
 @contextlib.contextmanager
@@ -229,7 +244,7 @@ def open_staging(out: Path) -> Iterator[Staging]:
     """
     root = _staging_directory(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_directories(out.parent, 0o755)
         with contextlib.suppress(FileExistsError):
             root.mkdir(mode=0o700)
         found = root.lstat()
@@ -245,19 +260,27 @@ def open_staging(out: Path) -> Iterator[Staging]:
     except OSError as e:
         raise os_error(e, str(root), "create") from e
     try:
-        _lock(lock, out)
-        for name in ("weights", "receipts"):
-            (root / name).mkdir(mode=0o700, exist_ok=True)
-            (root / name).chmod(0o700)
-        yield Staging(root, out)
+        _lock(lock, root, out)
+        staging = Staging(root, out)
+        try:
+            for name in ("weights", "receipts"):
+                make_directories(root / name, 0o700)
+            staging.recover()
+        except OSError as e:
+            raise os_error(e, str(root), "tidy up") from e
+        yield staging
     finally:
         os.close(lock)
 
 
-def _lock(fd: int, out: Path) -> None:
+def _lock(fd: int, root: Path, out: Path) -> None:
+    """Lock ``root``, open as ``fd``, which another build may have replaced in the meantime."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
+        locked = os.path.samestat(os.fstat(fd), root.lstat())
+    except (BlockingIOError, FileNotFoundError):
+        locked = False
+    if not locked:
         raise InvalidInput(
             "build-running", "another build of this output is running", where=str(out)
-        ) from e
+        )

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from vbuild.errors import InvalidInput, Mismatch, NotLocked, Unavailable
 from vbuild.manifest import load_manifest, unpinned
+from vbuild.manifest.edit import Pin, pinned_text
 from vbuild.manifest.lock import lock_manifest
+from vbuild.manifest.outline import scan
 
 HEAD = 'schema = "vbuild/1"\nname = "x"\n'
 APPLY = '[apply]\npreset = "fastchat-v0"\n'
@@ -188,21 +191,56 @@ def test_line_ends_stay_as_they_are(here):
     ],
 )
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_other_ways_to_write_a_table_are_pinned_or_refused_but_never_damaged(here, base, newline):
+def test_other_ways_to_write_a_table_are_pinned_too(here, base, newline):
     text = (HEAD + base).replace("\n", newline)
     before = tomllib.loads(text)
-    try:
-        new = locked(here, text)
-    except InvalidInput as e:
-        assert e.code == "lock-layout"
-        assert (here / "m.toml").read_bytes() == text.encode()
-        return
+    new = locked(here, text)
     after = tomllib.loads(new)
     digest = hashlib.sha256(b"base").hexdigest()
     assert after["base"].pop("files")["model.bin"] == {"size": 4, "sha256": digest}
     before["base"].pop("files", None)
     assert after == before
-    assert new.count("\n") == (new.count("\r\n") if newline == "\r\n" else new.count(newline))
+    assert new.count("\n") == new.count(newline)
+
+
+def test_what_would_not_say_what_was_meant_is_never_written():
+    pin = Pin(("base", "files", "model.bin"), 4, "0" * 64)
+    text = f'{HEAD}[base]\nuri = "file:base"\n[base.files]\n"model.bin" = {{}}\n'
+    for other in ("", text.replace("file:base", "file:elsewhere")):  # not this text's outline
+        with pytest.raises(InvalidInput) as caught:
+            pinned_text(text.encode(), scan(other, "m.toml"), [pin])
+        assert (caught.value.code, caught.value.exit_status) == ("lock-layout", 2)
+
+
+def test_sections_stay_where_they_are_and_comments_in_their_sections(here):
+    sha256 = f'sha256 = "{hashlib.sha256(b"{ }").hexdigest()}"'
+    old = f"""\
+{HEAD}
+# about the first
+[[delta]]
+uri = "file:delta"
+[delta.files."config.json"]
+# nothing yet
+
+# about apply
+[apply]
+preset = "fastchat-v0"
+
+# about the second
+  [[delta]]
+  files."config.json".size = 3
+  uri = "file:delta"
+# about the base
+[base]
+uri = "file:base"
+files = {{ "model.bin" = {{size=4}}, "config.json" = {{}} }} # c
+"""
+    new = old.replace('json"]\n', f'json"]\nsize = 3\n{sha256}\n')
+    new = new.replace(".size = 3\n", f'.size = 3\n  files."config.json".{sha256}\n')
+    model = f'{{size=4, sha256 = "{hashlib.sha256(b"base").hexdigest()}"}}'
+    config = pin(here / "base/config.json")
+    new = new.replace("{size=4}", model).replace("{} }", f"{config} }}")
+    assert locked(here, old) == new
 
 
 def test_the_usual_ways_to_write_an_inline_base_can_be_locked(here):
@@ -504,21 +542,31 @@ SPACE = st.text(" \t", max_size=3)
 
 @st.composite
 def manifests(draw):
-    """A manifest's lines with comments and white space anywhere, and which lines are pins."""
+    """A manifest with comments and white space anywhere, its sections in any order."""
     newline = draw(st.sampled_from(["\n", "\r\n"]))
     sections = [
-        ['schema = "vbuild/1"', 'name = "x"'],
         ["[base]", 'uri = "file:base"'],
         ["[[delta]]", 'uri = "file:delta"'],
         ["[apply]", 'preset = "fastchat-v0"'],
+        ["[[delta]]", 'uri = "file:delta"'],
     ]
-    for at, name in ((1, "base"), (2, "delta")):
-        if draw(st.booleans()):
-            file = "model.bin" if name == "base" else "pytorch_model.bin"
-            some = draw(st.sampled_from(["{}", "{ }", f"{{ size = {4 if at == 1 else 5} }}"]))
-            sections[at] += [f"[{name}.files]", f'"{file}" = {some}']
+    for section in (sections[0], sections[1], sections[3]):
+        name = section[0].strip("[]")
+        file, size = ("model.bin", 4) if name == "base" else ("pytorch_model.bin", 5)
+        some = draw(st.sampled_from(["{}", "{ }", f"{{ size = {size} }}"]))
+        section += draw(
+            st.sampled_from(
+                [
+                    [],
+                    [f"[{name}.files]", f'"{file}" = {some}'],
+                    [f'files = {{ "{file}" = {some} }}'],
+                    [f'files."{file}".size = {size}'],
+                    [f'[{name}.files."{file}"]'],
+                ]
+            )
+        )
     lines = []
-    for section in [sections[0], *draw(st.permutations(sections[1:]))]:
+    for section in [['schema = "vbuild/1"', 'name = "x"'], *draw(st.permutations(sections))]:
         for line in section:
             lines += draw(NOISE)
             tail = draw(st.just("") | COMMENT.map(lambda c: " " + c))
@@ -530,19 +578,12 @@ def manifests(draw):
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_all_lines_but_pins_stay_and_in_their_order(here, text):
+def test_what_stands_there_stays_in_its_order_and_only_pins_are_added(here, text):
     new = locked(here, text)
     newline = "\r\n" if "\r\n" in text else "\n"
-
-    def others(content):
-        lines = content.split(newline)
-        return [
-            line for line in lines if not line.lstrip().startswith(('"', "[base.f", "[delta.f"))
-        ]
-
-    assert [line for line in others(new) if line] == [line for line in others(text) if line]
-    assert abs(len(others(new)) - len(others(text))) <= 1  # a final newline
-    comments = [line.partition("#")[2] for line in text.split(newline) if '"' in line]
-    assert [c for c in comments if c] == [
-        c for line in new.split(newline) if '"' in line and (c := line.partition("#")[2])
-    ]
+    assert new.count("\n") == new.count(newline)
+    rest = iter(new)
+    lost = [c for c in re.sub(r"\{ *\}", "{}", text) if c not in rest]
+    assert not lost
+    added = [line for line in new.split(newline) if line and line not in text.split(newline)]
+    assert all("sha256" in line or "size" in line or ".files]" in line for line in added)

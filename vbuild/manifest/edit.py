@@ -1,33 +1,35 @@
 """Pins written into the text of a manifest, everything else as it was.
 
-- A new ``[base.files]`` or ``[delta.files]`` goes right behind the keys of its table, one line per
-  file, sorted by name.
-- An existing ``"name" = {}`` is filled in by tomlkit, which keeps the rest of the line; so is
-  whatever other way of writing a table the manifest uses.
-- The result is parsed again. If it does not say exactly what was meant, nothing is written:
-  TOML has more ways to write a table than editing them can be trusted with.
+- Text is only inserted, at the places that ``outline.py`` has found: into the braces of an inline
+  table, or as lines behind a table's last key. (An editor of TOML documents is not used: it moves
+  sections where ``[[delta]]`` tables do not follow each other.)
+- A ``files`` that is missing goes right behind the keys of its table, as ``[base.files]`` or
+  ``[delta.files]``, one line per file, sorted by name.
+- The result is parsed again. If it does not say exactly what was meant, nothing is written.
 """
 
 from __future__ import annotations
 
+import bisect
+import copy
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import tomlkit
-import tomlkit.items
-from tomlkit.exceptions import TOMLKitError
-
 from vbuild.errors import InvalidInput
 from vbuild.manifest.load import parse_toml
-from vbuild.manifest.outline import KeyPath, Outline, format_path
+from vbuild.manifest.outline import Home, KeyPath, Outline, format_path
 
 __all__ = ["Pin", "pinned_text"]
 
 Node: TypeAlias = Any
-"""A part of a TOML document, plain or tomlkit's."""
+"""A part of a parsed TOML document."""
+
+_INDENT = re.compile(r"[ \t]*")
+_COMMENT = re.compile(r"[ \t]*#")
+_BLANK_OR_END = re.compile(r"[ \t]*(\n|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,29 @@ class Pin:
     size: int
     sha256: str
 
+    @property
+    def of_file(self) -> bool:
+        """Whether it stands in a table of files."""
+        return self.place[-2] == "files"
+
     def set_in(self, document: Node) -> None:
         """Set the pin in a parsed document, making the tables that are missing."""
         *parents, last = self.place
         for part in parents:
             document = document.setdefault(part, {}) if part == "files" else document[part]
-        if parents[-1] == "files":
+        if self.of_file:
             document.setdefault(last, {}).update(size=self.size, sha256=self.sha256)
         else:
             document[last] = self.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class _Insertion:
+    """``text`` instead of what stands from ``begin`` to ``end``, offsets with LF line ends."""
+
+    begin: int
+    end: int
+    text: str
 
 
 def pinned_text(data: bytes, outline: Outline, pins: Sequence[Pin]) -> bytes:
@@ -57,20 +73,18 @@ def pinned_text(data: bytes, outline: Outline, pins: Sequence[Pin]) -> bytes:
 
     InvalidInput (``lock-layout``) where they cannot be put into the way it is written.
     """
-    before = _parsed(data.decode("utf-8"), outline)
-    meant = _copy(before)
+    original = data.decode("utf-8")
+    text = original.replace("\r\n", "\n")
+    before = parse_toml(text, outline.where)
+    meant = copy.deepcopy(before)
     for pin in pins:
         pin.set_in(meant)
     if meant == before:
         return data
-    newline = "\r\n" if data.count(b"\r\n") == data.count(b"\n") > 0 else "\n"
-    text = _with_tables(data.decode("utf-8"), outline, before, pins, newline)
     try:
-        if _parsed(text, outline) != meant:
-            text = _with_pins(text, pins, newline)
-        written = _parsed(text, outline) == meant
-    except (InvalidInput, TOMLKitError, LookupError, TypeError, ValueError):
-        # tomlkit reads less than TOML 1.1 and trips over some ways of writing a table.
+        new = _applied(original, _insertions(text, outline, before, pins))
+        written = parse_toml(new.replace("\r\n", "\n"), outline.where) == meant
+    except (InvalidInput, LookupError, ValueError):
         written = False
     if not written:
         raise InvalidInput(
@@ -80,21 +94,7 @@ def pinned_text(data: bytes, outline: Outline, pins: Sequence[Pin]) -> bytes:
             expected='a table [base.files] or [delta.files] with lines "NAME" = {}',
             got=format_path(pins[0].place),
         )
-    return text.encode("utf-8")
-
-
-def _parsed(text: str, outline: Outline) -> Mapping[str, object]:
-    return parse_toml(text.replace("\r\n", "\n"), outline.where)
-
-
-def _copy(value: Node) -> Node:
-    if isinstance(value, Mapping):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
-
-
-def _inline(pin: Pin) -> str:
-    return f'{{ size = {pin.size}, sha256 = "{pin.sha256}" }}'
+    return new.encode("utf-8")
 
 
 def _lookup(document: Node, path: KeyPath) -> Node:
@@ -103,55 +103,88 @@ def _lookup(document: Node, path: KeyPath) -> Node:
     return document
 
 
-def _with_tables(
-    text: str, outline: Outline, before: Mapping[str, object], pins: Sequence[Pin], newline: str
-) -> str:
-    """``text`` with a ``files`` table for each input that has none and is a table with a header."""
-    lines = re.split(r"(?<=\n)", text)
-    blocks: dict[int, list[str]] = {}
-    for pin in sorted(pins, key=lambda pin: str(pin.place[-1])):
-        *table, files, name = pin.place
-        owner = tuple(table)
-        if files == "files" and owner in outline.ends and "files" not in _lookup(before, owner):
-            at = _end_of_table(lines, outline.ends[owner])
+def _insertions(
+    text: str, outline: Outline, before: Mapping[str, object], pins: Sequence[Pin]
+) -> Iterator[_Insertion]:
+    """What has to be written where, so that ``before`` says ``pins`` too."""
+    new: dict[KeyPath, dict[str, str]] = {}  # tables that have no `files` yet
+    for pin in pins:
+        table = pin.place[:-1]
+        if not pin.of_file:
+            if pin.place[-1] not in _lookup(before, table):
+                yield _members(text, outline.homes[table], {str(pin.place[-1]): f'"{pin.sha256}"'})
+        elif "files" not in _lookup(before, table[:-1]):
+            name = json.dumps(pin.place[-1], ensure_ascii=False)
+            new.setdefault(table[:-1], {})[name] = f"{{ {_written(_values(pin))} }}"
+        else:
+            known = _lookup(before, pin.place)
+            missing = {key: value for key, value in _values(pin).items() if key not in known}
+            if missing:
+                yield _members(text, outline.homes[pin.place], missing)
+    for owner, files in new.items():
+        home = outline.homes[owner]
+        listed = dict(sorted(files.items()))
+        if home.inline or home.prefix:
+            yield _members(text, home, {"files": f"{{ {_written(listed)} }}"})
+        else:
             header = ".".join(str(part) for part in owner if isinstance(part, str))
-            block = blocks.setdefault(at, [f"[{header}.files]"])
-            block.append(f"{json.dumps(name, ensure_ascii=False)} = {_inline(pin)}")
-    for at in sorted(blocks, reverse=True):
-        if not lines[at - 1].endswith("\n"):
-            lines[at - 1] += newline
-        lines[at:at] = [line + newline for line in blocks[at]]
-    return "".join(lines)
+            at = _end_of_table(text, home.at)
+            yield _lines(
+                text, at, [f"[{header}.files]", *(f"{k} = {v}" for k, v in listed.items())]
+            )
 
 
-def _end_of_table(lines: Sequence[str], last: int) -> int:
-    """The number of lines up to the table's end: comments right below it belong to it.
+def _values(pin: Pin) -> dict[str, str]:
+    return {"size": str(pin.size), "sha256": f'"{pin.sha256}"'}
+
+
+def _written(members: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in members.items())
+
+
+def _members(text: str, home: Home, members: Mapping[str, str]) -> _Insertion:
+    """``members``, in the order given, written into the table that has this home."""
+    keys = {home.prefix + key: value for key, value in members.items()}
+    if home.empty:
+        return _Insertion(home.at, text.index("}", home.at), f" {_written(keys)} ")
+    if home.inline:
+        return _Insertion(home.at, home.at, f", {_written(keys)}")
+    begin = text.rfind("\n", 0, home.at) + 1
+    indent = _INDENT.match(text, begin)
+    assert indent is not None
+    lines = [f"{indent[0]}{key} = {value}" for key, value in keys.items()]
+    return _lines(text, _end_of_line(text, home.at), lines)
+
+
+def _lines(text: str, at: int, lines: Sequence[str]) -> _Insertion:
+    """``lines`` at ``at``, where a line begins or the text ends."""
+    start = "\n" if at and text[at - 1] != "\n" else ""
+    return _Insertion(at, at, start + "".join(line + "\n" for line in lines))
+
+
+def _end_of_line(text: str, at: int) -> int:
+    return text.find("\n", at) + 1 or len(text)
+
+
+def _end_of_table(text: str, at: int) -> int:
+    """Where a table ends whose last key ends at ``at``: comments right below belong to it.
 
     Not those that stand right above what comes next.
     """
-    end = last
-    while end < len(lines) and lines[end].lstrip().startswith("#"):
-        end += 1
-    return end if end == len(lines) or not lines[end].strip() else last
+    end = at = _end_of_line(text, at)
+    while _COMMENT.match(text, end):
+        end = _end_of_line(text, end)
+    return end if _BLANK_OR_END.match(text, end) else at
 
 
-def _with_pins(text: str, pins: Sequence[Pin], newline: str) -> str:
-    """``text`` with the pins that it lacks set by tomlkit."""
-    document = tomlkit.parse(text)
-    for pin in pins:
-        *parents, last = pin.place
-        if parents[-1] != "files":
-            _lookup(document, tuple(parents))[last] = pin.sha256
-            continue
-        owner = _lookup(document, tuple(parents[:-1]))
-        if "files" not in owner:
-            owner["files"] = tomlkit.inline_table()
-        known = owner["files"].get(last)
-        wanted = {"size": pin.size, "sha256": pin.sha256}
-        if known == wanted:
-            continue
-        if known is None or isinstance(known, tomlkit.items.InlineTable):
-            owner["files"][last] = tomlkit.value(_inline(pin))
-        else:
-            known.update({key: wanted[key] for key in wanted if key not in known})
-    return re.sub(r"(?<!\r)\n", newline, tomlkit.dumps(document))  # tomlkit's own are LF
+def _applied(original: str, insertions: Iterator[_Insertion]) -> str:
+    """``original`` with the insertions; new lines end as its own do, LF where these differ."""
+    returns = [m.start() - i for i, m in enumerate(re.finditer("\r\n", original))]
+    newline = "\r\n" if len(returns) == original.count("\n") > 0 else "\n"
+    parts = []
+    done = 0
+    for new in sorted(insertions, key=lambda n: n.begin):
+        begin, end = (at + bisect.bisect_left(returns, at) for at in (new.begin, new.end))
+        parts += [original[done:begin], new.text.replace("\n", newline)]
+        done = end
+    return "".join(parts) + original[done:]

@@ -1,4 +1,4 @@
-"""On which line of a TOML text each key stands.
+"""Where the keys of a TOML text stand, and where further ones can be written.
 
 - The parser of values is tomli; this scanner only finds places. It runs first, over text that
   may be malformed, and stops at the first thing that it cannot read: tomli then says what is
@@ -23,7 +23,7 @@ import tomli
 
 from vbuild.errors import InvalidInput
 
-__all__ = ["KeyPath", "Outline", "cut", "format_path", "scan"]
+__all__ = ["Home", "KeyPath", "Outline", "cut", "format_path", "scan"]
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Keys and array indexes (from 0) from the top of the document down."""
@@ -40,7 +40,8 @@ _BASIC = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*+"')
 _LITERAL = re.compile(r"'[^'\n]*+'")
 _LONG_BASIC = re.compile(r'"""(?:[^"\\]++|\\[\s\S]|"{1,2}+(?!"))*+"""(?:"{0,2})')
 _LONG_LITERAL = re.compile(r"'''(?:[^']++|'{1,2}+(?!'))*+'''(?:'{0,2})")
-_SCALAR = re.compile(r"[^\s,\[\]{}#\"'=][^,\[\]{}#\"'=\n]*+")
+_WORD = r"[^\s,\[\]{}#\"'=]++"
+_SCALAR = re.compile(rf"{_WORD}(?:[ \t]++{_WORD})*+")
 _STRINGS = (_LONG_BASIC, _LONG_LITERAL, _BASIC, _LITERAL)
 
 
@@ -62,16 +63,31 @@ def format_path(path: KeyPath) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """Where a table can get another key.
+
+    ``at`` is the offset behind its last value, or behind what opens it; ``prefix`` stands in front
+    of the key (``files.``, of dotted keys). ``inline``: it is, or lies in, an inline table, which
+    is ``empty`` where it has no key yet.
+    """
+
+    at: int
+    prefix: str = ""
+    inline: bool = False
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """Where the keys of a document stand.
 
-    ``lines``: key path -> line, from 1. ``ends``: path of a table with a header -> the last line
-    of what is written directly under that header. ``where`` names the document in errors.
+    ``lines``: key path -> line, from 1. ``homes``: path of a table -> where it can get another
+    key, as an offset in the text with LF line ends. ``where`` names the document in errors.
     """
 
     where: str
     lines: Mapping[KeyPath, int]
-    ends: Mapping[KeyPath, int]
+    homes: Mapping[KeyPath, Home]
 
     def line_of(self, path: KeyPath) -> int:
         """The line of ``path``, or of the nearest thing around it that the text has."""
@@ -118,7 +134,7 @@ def scan(text: str, where: str) -> Outline:
     scanner = _Scanner(text, where)
     with contextlib.suppress(_Stop):
         scanner.document()
-    return Outline(where, scanner.lines, scanner.ends)
+    return Outline(where, scanner.lines, scanner.homes)
 
 
 class _Scanner:
@@ -128,7 +144,7 @@ class _Scanner:
         self.at = 0
         self.table: KeyPath = ()
         self.lines: dict[KeyPath, int] = {}
-        self.ends: dict[KeyPath, int] = {}
+        self.homes: dict[KeyPath, Home] = {}
         self.arrays: dict[KeyPath, int] = {}  # arrays of tables -> their last index
         self.values = 0
         self.newlines = array("I", (m.start() for m in re.finditer("\n", text)))
@@ -172,14 +188,13 @@ class _Scanner:
             if self.text[self.at] == "[":
                 self.header()
             else:
-                self.key_value(self.table)
-            self.ends[self.table] = self.line()
+                self.key_value(self.table, inline=False)
 
     def header(self) -> None:
         line = self.line()
         self.expect("[")
         double = self.accept("[")
-        parts = self.key()
+        parts = [part for part, _ in self.key()]
         self.expect("]]" if double else "]")
         path: KeyPath = ()
         for i, part in enumerate(parts, 1):
@@ -192,13 +207,14 @@ class _Scanner:
             if path in self.arrays:
                 path += (self.arrays[path],)
         self.table = path
+        self.homes[path] = Home(self.at)
 
-    def key(self) -> list[str]:
-        """The parts of a dotted key, and the white space around it."""
+    def key(self) -> list[tuple[str, int]]:
+        """The parts of a dotted key, each with the offset behind it; and the space around it."""
         parts = []
         while True:
             self.take(_SPACE)
-            parts.append(self.key_part())
+            parts.append((self.key_part(), self.at))
             if len(parts) > MAX_DEPTH:
                 self.refuse("manifest-too-deep", "too deeply nested", f"at most {MAX_DEPTH} levels")
             self.take(_SPACE)
@@ -219,16 +235,21 @@ class _Scanner:
         except ValueError as e:
             raise _Stop from e
 
-    def key_value(self, table: KeyPath) -> None:
+    def key_value(self, table: KeyPath, *, inline: bool) -> None:
         line = self.line()
-        path = table
-        for part in self.key():
-            path += (part,)
+        begin = self.at
+        path, prefix = table, ""
+        tables = []
+        for part, end in self.key():
+            tables.append((path, prefix))
+            path, prefix = (*path, part), f"{self.text[begin:end]}."
             if path not in self.lines:
                 self.record(path, line)
         self.expect("=")
         self.take(_SPACE)
         self.value(path)
+        for owner, prefix in tables:
+            self.homes[owner] = Home(self.at, prefix, inline)
 
     def value(self, path: KeyPath) -> None:
         if self.accept("["):
@@ -247,6 +268,8 @@ class _Scanner:
 
     def items(self, path: KeyPath, close: str) -> None:
         """What stands in an array, or in an inline table, up to and with ``close``."""
+        if close == "}":
+            self.homes[path] = Home(self.at, inline=True, empty=True)
         index = 0
         while True:
             self.take(_BLANK)
@@ -257,7 +280,7 @@ class _Scanner:
                 self.value((*path, index))
                 index += 1
             else:
-                self.key_value(path)
+                self.key_value(path, inline=True)
             self.take(_BLANK)
             if not self.accept(","):
                 self.expect(close)

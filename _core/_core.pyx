@@ -19,6 +19,7 @@ F16 = vb.VB_F16
 BF16 = vb.VB_BF16
 F32 = vb.VB_F32
 F64 = vb.VB_F64
+TAG_KEY_SIZE = vb.VB_TAG_KEY_SIZE
 
 
 class Fault(Exception):
@@ -200,6 +201,27 @@ cdef class Kernels:
             free(jobs)
             free(at)
 
+    def tag(self, key, data, size_t piece=0):
+        cdef _View vkey = _View(key)
+        cdef _View v = _View(data)
+        cdef vb.vb_tag t
+        cdef uint8_t out[16]
+        cdef const uint8_t *k = vkey.data()
+        cdef const uint8_t *p = v.data()
+        cdef size_t left = v.size()
+        cdef size_t take
+        if vkey.size() != vb.VB_TAG_KEY_SIZE:
+            raise ValueError(f"a key has {TAG_KEY_SIZE} bytes")
+        with nogil:
+            vb.vb_tag_init(&t)
+            while left:
+                take = piece if piece and piece < left else left
+                vb.vb_tag_update(&self.k, k, &t, p, take)
+                p += take
+                left -= take
+            vb.vb_tag_final(k, &t, out)
+        return PyBytes_FromStringAndSize(<char *>out, 16)
+
 
 cdef class Control:
     cdef vb.vb_control c
@@ -213,14 +235,15 @@ cdef class Control:
 
 
 class Result:
-    """What a run found: digests as 32 bytes each."""
+    """What a run found: digests as 32 bytes each, tags as 16."""
 
-    __slots__ = ("output", "sources", "tensors")
+    __slots__ = ("output", "regions", "sources", "tensors")
 
-    def __init__(self, output, sources, tensors):
+    def __init__(self, output, sources, tensors, regions):
         self.output = output
         self.sources = sources
         self.tensors = tensors
+        self.regions = regions
 
 
 cdef class _Arrays:
@@ -230,12 +253,14 @@ cdef class _Arrays:
     cdef int *fds
     cdef uint8_t *sources
     cdef uint8_t *tensors
+    cdef uint8_t *regions
 
     def __dealloc__(self):
         free(self.scratch)
         free(self.fds)
         free(self.sources)
         free(self.tensors)
+        free(self.regions)
 
 
 cdef int _parse(vb.vb_table *t, _View data, _Arrays arrays) except -1:
@@ -260,18 +285,22 @@ def check_table(table, Kernels kernels):
 
 
 def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_output=True,
-        bint tensor_digests=False):
+        bint tensor_digests=False, tag_key=None):
     cdef vb.vb_table t
     cdef _View data = _View(table)
     cdef _Arrays arrays = _Arrays()
     _parse(&t, data, arrays)
+    cdef _View key = _View(b"" if tag_key is None else tag_key)
     cdef uint32_t i
+    if tag_key is not None and key.size() != vb.VB_TAG_KEY_SIZE:
+        raise ValueError(f"a key has {TAG_KEY_SIZE} bytes")
     if len(fds) != t.nsources:
         raise ValueError(f"the table has {t.nsources} sources, got {len(fds)} descriptors")
     arrays.fds = <int *>calloc(t.nsources + 1, sizeof(int))
     arrays.sources = <uint8_t *>calloc(t.nsources + 1, 32)
     arrays.tensors = <uint8_t *>calloc(t.ntensors + 1, 32)
-    if not arrays.fds or not arrays.sources or not arrays.tensors:
+    arrays.regions = <uint8_t *>calloc(t.nregions + 1, 16)
+    if not arrays.fds or not arrays.sources or not arrays.tensors or not arrays.regions:
         raise MemoryError
     for i in range(t.nsources):
         arrays.fds[i] = fds[i]
@@ -286,6 +315,10 @@ def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_outp
     job.control = &control.c
     job.source_digest = arrays.sources
     job.tensor_digest = arrays.tensors if tensor_digests else NULL
+    job.tag_key = NULL
+    if tag_key is not None:
+        job.tag_key = key.data()
+    job.region_tag = arrays.regions
     with nogil:
         status = vb.vb_run(&job, &fault)
     if status != vb.VB_OK:
@@ -301,5 +334,9 @@ def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_outp
     if tensor_digests:
         for i in range(t.ntensors):
             tensors.append(PyBytes_FromStringAndSize(<char *>arrays.tensors + 32 * <size_t>i, 32))
+    regions = []
+    if tag_key is not None:
+        for i in range(t.nregions):
+            regions.append(PyBytes_FromStringAndSize(<char *>arrays.regions + 16 * <size_t>i, 16))
     output = PyBytes_FromStringAndSize(<char *>job.out_digest, 32) if hash_output else None
-    return Result(output, tuple(sources), tuple(tensors))
+    return Result(output, tuple(sources), tuple(tensors), tuple(regions))

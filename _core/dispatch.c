@@ -3,7 +3,7 @@
  * - The only file that asks which CPU this is. An instruction set counts only if the operating
  *   system saves its registers: XCR0 is read before AVX, its opmask and zmm bits before AVX-512.
  * - A level can be forced, so every level that a machine has is tested on it.
- * - Sets are closed: AVX-512 brings AVX2 along.
+ * - Sets are closed: AVX-512 brings AVX2 along, VPCLMULQDQ brings PCLMULQDQ.
  * - Portable kernels go in first and the widest ones last, so each entry ends up with the best.
  */
 #include <string.h>
@@ -22,6 +22,7 @@
 #if defined(__x86_64__)
 
 enum {
+  LEAF1_ECX_PCLMUL = 1 << 1,
   LEAF1_ECX_SSSE3 = 1 << 9,
   LEAF1_ECX_FMA = 1 << 12,
   LEAF1_ECX_SSE41 = 1 << 19,
@@ -33,6 +34,7 @@ enum {
   LEAF7_EBX_AVX512DQ = 1 << 17,
   LEAF7_EBX_SHA = 1 << 29,
   LEAF7_EBX_AVX512BW = 1 << 30,
+  LEAF7_ECX_VPCLMUL = 1 << 10,
   XCR0_XMM_YMM = 0x06,
   XCR0_OPMASK_ZMM = 0xE0,
 };
@@ -48,10 +50,12 @@ static unsigned read_xcr0(void) {
 }
 
 unsigned vb_cpu_features(void) {
-  unsigned a, b, c, d, leaf7, features = 0;
-  if (!__get_cpuid_count(7, 0, &a, &leaf7, &c, &d) || !__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  unsigned a, b, c, d, leaf7, leaf7_ecx, features = 0;
+  if (!__get_cpuid_count(7, 0, &a, &leaf7, &leaf7_ecx, &d) || !__get_cpuid(1, &a, &b, &c, &d))
+    return 0;
   if (has(c, LEAF1_ECX_SSSE3 | LEAF1_ECX_SSE41) && has(leaf7, LEAF7_EBX_SHA))
     features |= VB_CPU_SHANI;
+  if (has(c, LEAF1_ECX_SSSE3 | LEAF1_ECX_SSE41 | LEAF1_ECX_PCLMUL)) features |= VB_CPU_PCLMUL;
   unsigned xcr0 = has(c, LEAF1_ECX_OSXSAVE) ? read_xcr0() : 0;
   if (!has(xcr0, XCR0_XMM_YMM) || !has(c, LEAF1_ECX_AVX | LEAF1_ECX_F16C | LEAF1_ECX_FMA) ||
       !has(leaf7, LEAF7_EBX_AVX2))
@@ -60,6 +64,8 @@ unsigned vb_cpu_features(void) {
   if (has(xcr0, XCR0_OPMASK_ZMM) &&
       has(leaf7, LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL))
     features |= VB_CPU_AVX512;
+  if (has(features, VB_CPU_AVX512 | VB_CPU_PCLMUL) && has(leaf7_ecx, LEAF7_ECX_VPCLMUL))
+    features |= VB_CPU_VPCLMUL;
   return features;
 }
 
@@ -95,7 +101,8 @@ static const struct {
   const char *name;
 } feature_names[] = {
     {VB_CPU_SHANI, "shani"},       {VB_CPU_AVX2, "avx2"}, {VB_CPU_AVX512, "avx512"},
-    {VB_CPU_ARM_SHA2, "arm-sha2"}, {VB_CPU_NEON, "neon"},
+    {VB_CPU_ARM_SHA2, "arm-sha2"}, {VB_CPU_NEON, "neon"}, {VB_CPU_PCLMUL, "pclmul"},
+    {VB_CPU_VPCLMUL, "vpclmul"},
 };
 enum { FEATURES = sizeof feature_names / sizeof *feature_names };
 
@@ -112,6 +119,13 @@ static unsigned feature_bit(const char *text, size_t n) {
     if (strlen(name) == n && memcmp(name, text, n) == 0) return feature_names[i].bit;
   }
   return 0;
+}
+
+/* A feature with those that it implies. */
+static unsigned closed(unsigned bit) {
+  if (bit == VB_CPU_AVX512) return bit | VB_CPU_AVX2;
+  if (bit == VB_CPU_VPCLMUL) return bit | VB_CPU_PCLMUL;
+  return bit;
 }
 
 bool vb_isa_parse(const char *text, unsigned *features, const char **bad) {
@@ -132,7 +146,7 @@ bool vb_isa_parse(const char *text, unsigned *features, const char **bad) {
       *bad = name;
       return false;
     }
-    set |= bit == VB_CPU_AVX512 ? bit | VB_CPU_AVX2 : bit;
+    set |= closed(bit);
     name += n;
     if (*name == '\0') break;
   }
@@ -149,6 +163,7 @@ void vb_kernels_init(vb_kernels *k, unsigned features) {
   vb_convert_portable(k);
   vb_xor_portable(k);
   vb_sha256_portable(k);
+  vb_tag_portable(k);
 #if defined(__x86_64__)
   if (features & VB_CPU_AVX2) {
     vb_add_avx2(k);
@@ -162,6 +177,8 @@ void vb_kernels_init(vb_kernels *k, unsigned features) {
     vb_xor_avx512(k);
     vb_sha256_avx512(k);
   }
+  if (features & VB_CPU_PCLMUL) vb_tag_pclmul(k);
+  if (features & VB_CPU_VPCLMUL) vb_tag_vpclmul(k);
 #elif defined(__aarch64__)
   if (features & VB_CPU_NEON) {
     vb_add_neon(k);

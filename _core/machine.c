@@ -4,6 +4,9 @@
  * compute, write, and hash everything that was touched in one interleaved call. Cursors over WALKED
  * sources advance beside it, in proportion, so that their hashing fills the remaining lanes; when the
  * output is complete they run on to their ends.
+ *
+ * Bytes are tagged in the private buffer that is then hashed (a walk region) or used (a use region), so
+ * that equal tags mean equal bytes wherever a file is read twice (tag.h).
  */
 #include "machine.h"
 
@@ -29,6 +32,7 @@ typedef struct cursor {
   uint32_t source;
   uint32_t segment; /* the HASH segment that it is in, or table->nsegments at the end */
   uint64_t at;      /* bytes of that segment done */
+  uint32_t region;  /* the first walk region that may not be complete, or one past the source's */
   uint8_t *buffer;
 } cursor;
 
@@ -47,6 +51,8 @@ typedef struct machine {
   cursor cursors[WALKERS_WIDE];
   size_t ncursors, max_cursors;
   uint32_t next_source; /* the next to look at for a cursor */
+  uint32_t next_region; /* the first one of it or of a later source */
+  vb_tag *tags;         /* one per region, or NULL without a key */
   uint64_t walk_total, walk_done;
 } machine;
 
@@ -76,7 +82,31 @@ static vb_status read_source(machine *m, uint32_t source, void *buffer, size_t s
   return vb_read(m->job->fds[source], buffer, size, offset, m->fault);
 }
 
+/* Add bytes to the tag of region i. */
+static void tag(machine *m, uint32_t i, const uint8_t *data, size_t size) {
+  vb_tag_update(m->job->kernels, m->job->tag_key, &m->tags[i], data, size);
+}
+
 /* ---- cursors over WALKED sources ---- */
+
+static bool is_walk(const machine *m, uint32_t i, uint32_t source) {
+  if (i >= m->t->nregions) return false;
+  vb_region r = vb_table_region(m->t, i);
+  return r.kind == VB_REGION_WALK && r.source == source;
+}
+
+/* Tag bytes [begin, begin + size) of the cursor's source, for all walk regions that they are in. */
+static void tag_walked(machine *m, cursor *c, const uint8_t *data, uint64_t begin, size_t size) {
+  if (!m->tags) return;
+  uint64_t end = begin + size;
+  for (uint32_t i = c->region; is_walk(m, i, c->source); i++) {
+    vb_region r = vb_table_region(m->t, i);
+    if (r.begin >= end) break;
+    if (i == c->region && r.end <= end) c->region++;
+    uint64_t first = r.begin > begin ? r.begin : begin, last = min64(r.end, end);
+    if (first < last) tag(m, i, data + (first - begin), (size_t)(last - first));
+  }
+}
 
 static void seek_segment(machine *m, cursor *c) {
   for (; c->segment < m->t->nsegments; c->segment++) {
@@ -103,6 +133,9 @@ static void open_cursors(machine *m) {
     c->source = source;
     c->segment = 0;
     c->at = 0;
+    while (m->next_region < m->t->nregions && vb_table_region(m->t, m->next_region).source < source)
+      m->next_region++;
+    c->region = m->next_region;
     seek_segment(m, c);
     if (c->segment < m->t->nsegments) m->ncursors++;
   }
@@ -120,6 +153,7 @@ static vb_status advance(machine *m, cursor *c, size_t quota) {
     vb_status status = read_source(m, c->source, c->buffer, piece, s.a.offset + c->at);
     if (status) return status;
   }
+  tag_walked(m, c, data, s.a.offset + c->at, piece);
   hash(m, &m->source_hash[c->source], data, piece);
   m->walk_done += piece;
   c->at += piece;
@@ -210,6 +244,7 @@ static vb_status fetch(machine *m, const vb_segment *s, const vb_operand *o, int
   vb_status status = read_source(m, source, buffer, bytes, o->offset + first * itemsize);
   if (!status && source_of(m, source).mode == VB_SOURCE_ORDERED)
     hash(m, &m->source_hash[source], buffer, bytes);
+  if (!status && m->tags && o->tag) tag(m, o->tag - 1, buffer, bytes);
   return status;
 }
 
@@ -384,7 +419,8 @@ static size_t buffer_bytes(const needs *n) { return 4 * n->block + n->span + n->
 
 size_t vb_run_memory(const vb_table *t, const vb_kernels *k) {
   needs n = survey(t, k);
-  return buffer_bytes(&n) + ((size_t)t->nsources + 1) * sizeof(vb_sha256);
+  return buffer_bytes(&n) + ((size_t)t->nsources + 1) * sizeof(vb_sha256) +
+         ((size_t)t->nregions + 1) * sizeof(vb_tag);
 }
 
 static vb_status allocate(machine *m) {
@@ -393,7 +429,10 @@ static vb_status allocate(machine *m) {
   m->walk_total = n.walked;
   m->memory = aligned_alloc(4096, buffer_bytes(&n));
   m->source_hash = calloc((size_t)m->t->nsources + 1, sizeof *m->source_hash);
-  if (!m->memory || !m->source_hash) return m->fault->status = VB_NO_MEMORY;
+  if (m->job->tag_key) m->tags = calloc((size_t)m->t->nregions + 1, sizeof *m->tags);
+  if (!m->memory || !m->source_hash || (m->job->tag_key && !m->tags))
+    return m->fault->status = VB_NO_MEMORY;
+  for (uint32_t i = 0; m->tags && i < m->t->nregions; i++) vb_tag_init(&m->tags[i]);
   m->a = m->memory;
   m->b = m->a + n.block;
   m->out = m->b + n.block;
@@ -419,6 +458,8 @@ static void finish(machine *m) {
     if (source_of(m, i).mode != VB_SOURCE_PLAIN)
       vb_sha256_final(m->job->kernels, &m->source_hash[i], m->job->source_digest + 32 * (size_t)i);
   vb_sha256_final(m->job->kernels, &m->out_hash, m->job->out_digest);
+  for (uint32_t i = 0; m->tags && i < m->t->nregions; i++)
+    vb_tag_final(m->job->tag_key, &m->tags[i], m->job->region_tag + 16 * (size_t)i);
 }
 
 vb_status vb_run(vb_job *job, vb_fault *fault) {
@@ -428,6 +469,7 @@ vb_status vb_run(vb_job *job, vb_fault *fault) {
   if (!status && job->tensor_digest) empty_tensors(&m);
   if (!status) status = run_segments(&m);
   if (!status) finish(&m);
+  free(m.tags);
   free(m.source_hash);
   free(m.memory);
   return status;

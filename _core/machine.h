@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "table.h"
+#include "tag.h"
 
 /* Shared with other threads while a table runs. */
 typedef struct vb_control {
@@ -49,9 +50,11 @@ typedef struct vb_job {
   int out_fd;            /* written from its start, or -1: results are hashed only */
   bool hash_output;
   vb_control *control;
+  const uint8_t *tag_key; /* VB_TAG_KEY_SIZE bytes, or NULL: regions are not tagged */
   /* Results, valid when VB_OK is returned. */
   uint8_t *source_digest; /* 32 bytes per source; set for hashed ones */
   uint8_t *tensor_digest; /* 32 bytes per tensor, or NULL if not wanted */
+  uint8_t *region_tag;    /* 16 bytes per region; set if there is a key */
   uint8_t out_digest[32];
 } vb_job;
 

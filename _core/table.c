@@ -3,7 +3,14 @@
 
 #include <string.h>
 
-enum { HEADER = 32, SOURCE = 16, TENSOR = 16, OPERAND = 48, SEGMENT = 16 + 32 + 2 * OPERAND };
+enum {
+  HEADER = 40,
+  SOURCE = 16,
+  TENSOR = 16,
+  OPERAND = 48,
+  SEGMENT = 16 + 32 + 2 * OPERAND,
+  REGION = 24,
+};
 
 static const uint8_t magic[8] = {'v', 'b', 't', 'a', 'b', 'l', 'e', '1'};
 
@@ -36,8 +43,17 @@ const uint8_t *vb_table_prefix(const vb_table *t, uint32_t i, uint64_t *size) {
   return t->literals + vb_load64(p);
 }
 
+vb_region vb_table_region(const vb_table *t, uint32_t i) {
+  const uint8_t *p = t->regions + (size_t)i * REGION;
+  return (vb_region){.source = vb_load32(p),
+                     .kind = vb_load32(p + 4),
+                     .begin = vb_load64(p + 8),
+                     .end = vb_load64(p + 16)};
+}
+
 static vb_operand load_operand(const uint8_t *p) {
-  vb_operand o = {.source = (int32_t)vb_load32(p), .offset = vb_load64(p + 8)};
+  vb_operand o = {
+      .source = (int32_t)vb_load32(p), .tag = vb_load32(p + 4), .offset = vb_load64(p + 8)};
   for (int d = 0; d < VB_RANK; d++) o.stride[d] = vb_load64(p + 16 + 8 * d);
   return o;
 }
@@ -81,8 +97,7 @@ static bool is_arith(int type) { return type >= 0 && type < VB_TYPES; }
 /* Reserved bytes are zero, so that a later version can give them a meaning. */
 static bool reserved_are_zero(const vb_table *t, uint32_t i) {
   const uint8_t *p = t->records + (size_t)t->ntensors * TENSOR + (size_t)i * SEGMENT;
-  return !(p[5] | p[6] | p[7] | vb_load32(p + 12) | vb_load32(p + 48 + 4) |
-           vb_load32(p + 48 + OPERAND + 4));
+  return !(p[5] | p[6] | p[7] | vb_load32(p + 12));
 }
 
 /* Counts, and their sum with the sizes of the records, against the size of the data. */
@@ -92,16 +107,20 @@ static const char *parse_header(vb_table *t, const uint8_t *data, size_t size) {
                   .nsources = vb_load32(data + 12),
                   .ntensors = vb_load32(data + 16),
                   .nsegments = vb_load32(data + 20),
-                  .nliterals = vb_load64(data + 24)};
+                  .nliterals = vb_load64(data + 24),
+                  .nregions = vb_load32(data + 32)};
+  if (vb_load32(data + 36)) return "reserved bytes are not zero";
   if (t->flags & ~(uint32_t)VB_TABLE_ALLOW_NONFINITE) return "unknown flags";
   uint64_t records = (uint64_t)t->nsources * SOURCE + (uint64_t)t->ntensors * TENSOR +
                      (uint64_t)t->nsegments * SEGMENT;
+  uint64_t regions = (uint64_t)t->nregions * REGION;
   uint64_t total;
-  if (__builtin_add_overflow(records + HEADER, t->nliterals, &total) || total != size)
+  if (__builtin_add_overflow(records + regions + HEADER, t->nliterals, &total) || total != size)
     return "the size does not agree with the counts";
   t->sources = data + HEADER;
   t->records = t->sources + (size_t)t->nsources * SOURCE;
-  t->literals = data + HEADER + records;
+  t->regions = data + HEADER + records;
+  t->literals = t->regions + regions;
   return NULL;
 }
 
@@ -243,6 +262,47 @@ static const char *check_tensors(const vb_table *t) {
   return NULL;
 }
 
+static bool region_before(const vb_region *a, const vb_region *b) {
+  if (a->source != b->source) return a->source < b->source;
+  return a->begin != b->begin ? a->begin < b->begin : a->end < b->end;
+}
+
+/* Every region for itself, and the order of the walk regions; *uses is the index of the first use. */
+static const char *check_regions(const vb_table *t, uint32_t *uses) {
+  vb_region before = {.kind = VB_REGION_WALK};
+  *uses = 0;
+  for (uint32_t i = 0; i < t->nregions; i++) {
+    vb_region r = vb_table_region(t, i);
+    if (r.kind != VB_REGION_WALK && r.kind != VB_REGION_USE) return "unknown kind of a region";
+    if (r.source >= t->nsources) return "a region of no source";
+    if (r.begin >= r.end || r.end > vb_table_source(t, r.source).size)
+      return "a region lies outside its source";
+    if (r.kind == VB_REGION_WALK) {
+      if (i > *uses || (i > 0 && !region_before(&before, &r))) return "regions are not in order";
+      if (vb_table_source(t, r.source).mode != VB_SOURCE_WALKED)
+        return "a walk region of a source that is not walked";
+      *uses = i + 1;
+    }
+    before = r;
+  }
+  return NULL;
+}
+
+/* An operand that is tagged reads exactly the region that comes next, *use. */
+static const char *check_use(const vb_table *t, const vb_segment *s, const vb_operand *o, int type,
+                             uint32_t *use) {
+  if (o->tag == 0) return NULL;
+  if (s->op == VB_OP_HASH || o->source < 0) return "a tag of an operand that does not use a source";
+  if (*use >= t->nregions || o->tag - 1 != *use) return "use regions are not in the operands' order";
+  vb_region r = vb_table_region(t, (*use)++);
+  size_t itemsize = vb_type_size(type);
+  if (vb_table_source(t, r.source).mode == VB_SOURCE_ORDERED) return "a use region of an ordered source";
+  if (r.source != (uint32_t)o->source || r.begin != o->offset ||
+      r.end - r.begin != vb_segment_count(s) * itemsize || !vb_operand_dense(s, o, itemsize))
+    return "a use region is not what its operand reads";
+  return NULL;
+}
+
 /* What is stored after segment s, whose tensor's segments must stand together: `open` is the tensor of
  * the last one, `fresh` the first index that has not been used. */
 static const char *check_stored(vb_table *t, const vb_segment *s, uint32_t *open, uint32_t *fresh) {
@@ -260,18 +320,22 @@ static const char *check_stored(vb_table *t, const vb_segment *s, uint32_t *open
 
 static const char *check_records(vb_table *t, uint64_t *position, uint32_t *segment) {
   const char *bad = check_sources(t, position);
+  uint32_t open = UINT32_MAX, fresh = 0, use;
   if (!bad) bad = check_tensors(t);
+  if (!bad) bad = check_regions(t, &use);
   if (bad) return bad;
-  uint32_t open = UINT32_MAX, fresh = 0;
   for (uint32_t i = 0; i < t->nsegments; i++) {
     vb_segment s = vb_table_segment(t, i);
     *segment = i;
     if (!reserved_are_zero(t, i)) return "reserved bytes are not zero";
     if ((bad = check_segment(t, &s, i == 0, position))) return bad;
     if ((bad = check_chain(t, i, &s))) return bad;
+    if ((bad = check_use(t, &s, &s.a, s.a_type, &use))) return bad;
+    if ((bad = check_use(t, &s, &s.b, s.b_type, &use))) return bad;
     if ((bad = check_stored(t, &s, &open, &fresh))) return bad;
   }
   *segment = UINT32_MAX;
+  if (use != t->nregions) return "a use region that no operand reads";
   for (uint32_t i = 0; i < t->nsources; i++) {
     vb_source source = vb_table_source(t, i);
     if (source.mode != VB_SOURCE_PLAIN && position[i] != source.size)

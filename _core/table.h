@@ -42,10 +42,17 @@ enum {
   VB_SOURCE_WALKED = 2,  /* its HASH segments cover it whole and in order: a cursor of its own reads it */
 };
 
+/* What a region's keyed tag is taken over (tag.h). */
+enum {
+  VB_REGION_WALK = 1, /* the bytes of a WALKED source as its cursor hashes them */
+  VB_REGION_USE = 2,  /* the bytes as one operand reads and uses them */
+};
+
 enum { VB_TABLE_ALLOW_NONFINITE = 1 };
 
 typedef struct vb_operand {
   int32_t source;
+  uint32_t tag;              /* 0, or 1 + the index of the region that it reads */
   uint64_t offset;           /* bytes, of element (0, 0, 0, 0) */
   uint64_t stride[VB_RANK];  /* bytes */
 } vb_operand;
@@ -62,12 +69,18 @@ typedef struct vb_source {
   uint64_t size;
 } vb_source;
 
+typedef struct vb_region {
+  uint32_t source, kind;
+  uint64_t begin, end; /* bytes of the source */
+} vb_region;
+
 typedef struct vb_table {
   uint32_t flags;
-  uint32_t nsources, ntensors, nsegments;
+  uint32_t nsources, ntensors, nsegments, nregions;
   uint64_t nliterals;
   const uint8_t *records; /* tensors, then segments, as serialized */
   const uint8_t *sources;
+  const uint8_t *regions; /* walk regions by source, begin and end; then use regions by operand */
   const uint8_t *literals;
   uint64_t out_size;      /* bytes that the table writes */
 } vb_table;
@@ -87,6 +100,7 @@ uint32_t vb_table_nsources(const uint8_t *data, size_t size);
 
 vb_source vb_table_source(const vb_table *t, uint32_t i);
 vb_segment vb_table_segment(const vb_table *t, uint32_t i);
+vb_region vb_table_region(const vb_table *t, uint32_t i);
 /* The literal bytes that start the digest of tensor i. */
 const uint8_t *vb_table_prefix(const vb_table *t, uint32_t i, uint64_t *size);
 

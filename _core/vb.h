@@ -3,7 +3,8 @@
  * Rules that hold for every file here
  * - C11, no allocation in kernels, no Python.h, no global mutable state.
  * - One file per operation and instruction set; file and functions share the suffix. Portable C is
- *   always built, and is the definition: every other kernel gives the same bits.
+ *   always built, and is the definition: every other kernel gives the same bits. (Tags alone differ
+ *   by level, because no tag outlives its run: tag.h.)
  * - Only dispatch.c asks which CPU this is.
  * - Data is little-endian in memory on every host (files are); portable code reads and writes it
  *   with the helpers below, so that a big-endian host gives the same bytes.
@@ -29,6 +30,8 @@ enum {
   VB_CPU_AVX512 = 1 << 2,  /* AVX-512 F+BW+VL+DQ, with OS support for zmm and opmasks; implies AVX2 */
   VB_CPU_ARM_SHA2 = 1 << 3,
   VB_CPU_NEON = 1 << 4,
+  VB_CPU_PCLMUL = 1 << 5,  /* PCLMULQDQ (+ SSSE3, SSE4.1) */
+  VB_CPU_VPCLMUL = 1 << 6, /* VPCLMULQDQ on zmm registers, where AVX512 is; implies PCLMUL */
 };
 
 /* ---- arithmetic (numerics.md): add, sub, convert, xor ----
@@ -59,6 +62,16 @@ typedef void (*vb_sha256_fn)(uint32_t *const state[], const uint8_t *const data[
 typedef void (*vb_sha256_wide_fn)(uint32_t *const state[], const uint8_t *const data[], size_t lanes,
                                   size_t nblocks);
 
+/* ---- keyed tags (tag.h): no alignment is assumed, nothing overlaps ----
+ * vb_tag_sum_fn: add nsteps steps of data to y1 (sum[0], sum[1]) and y2 (sum[2], sum[3]), low words
+ *   first; key points at the first step's key and has one step more than the data. nsteps = 0 is
+ *   allowed.
+ * vb_tag_fold_fn: poly = poly * r + y1 * s + y2 in GF(2^128); key points at r and s.
+ */
+typedef void (*vb_tag_sum_fn)(uint64_t sum[4], const uint8_t *key, const uint8_t *data,
+                              size_t nsteps);
+typedef void (*vb_tag_fold_fn)(uint64_t poly[2], const uint64_t sum[4], const uint8_t *key);
+
 /* The kernels in use. Filled by dispatch.c: portable first, then what the features allow on top. */
 typedef struct vb_kernels {
   unsigned features;                       /* those asked for and present */
@@ -69,6 +82,8 @@ typedef struct vb_kernels {
   vb_sha256_fn sha256[VB_SHA_LANES + 1];   /* entries that are NULL fall back to fewer lanes */
   vb_sha256_wide_fn sha256_wide;
   size_t sha256_wide_from;                 /* lanes from which the wide form wins */
+  vb_tag_sum_fn tag_sum;
+  vb_tag_fold_fn tag_fold;
 } vb_kernels;
 
 /* Each fills in the entries that its file accelerates and leaves the others. */
@@ -76,6 +91,7 @@ void vb_add_portable(vb_kernels *k);
 void vb_convert_portable(vb_kernels *k);
 void vb_xor_portable(vb_kernels *k);
 void vb_sha256_portable(vb_kernels *k);
+void vb_tag_portable(vb_kernels *k);
 void vb_add_avx2(vb_kernels *k);
 void vb_convert_avx2(vb_kernels *k);
 void vb_xor_avx2(vb_kernels *k);
@@ -84,6 +100,8 @@ void vb_convert_avx512(vb_kernels *k);
 void vb_xor_avx512(vb_kernels *k);
 void vb_sha256_shani(vb_kernels *k);
 void vb_sha256_avx512(vb_kernels *k);
+void vb_tag_pclmul(vb_kernels *k);
+void vb_tag_vpclmul(vb_kernels *k);
 void vb_add_neon(vb_kernels *k);
 void vb_convert_neon(vb_kernels *k);
 void vb_sha256_armv8(vb_kernels *k);

@@ -32,6 +32,16 @@ cdef extern from "vb.h" nogil:
     void vb_sha256_update(const vb_kernels *k, vb_sha256_job *jobs, size_t n)
     void vb_sha256_final(const vb_kernels *k, vb_sha256 *s, uint8_t *digest)
 
+cdef extern from "tag.h" nogil:
+    enum:
+        VB_TAG_KEY_SIZE
+    ctypedef struct vb_tag:
+        pass
+    void vb_tag_init(vb_tag *t)
+    void vb_tag_update(const vb_kernels *k, const uint8_t *key, vb_tag *t, const uint8_t *data,
+                       size_t size)
+    void vb_tag_final(const uint8_t *key, vb_tag *t, uint8_t *out)
+
 cdef extern from "table.h" nogil:
     ctypedef struct vb_source:
         uint32_t mode
@@ -40,6 +50,7 @@ cdef extern from "table.h" nogil:
         uint32_t nsources
         uint32_t ntensors
         uint32_t nsegments
+        uint32_t nregions
         uint64_t out_size
     ctypedef struct vb_table_error:
         const char *what
@@ -74,8 +85,10 @@ cdef extern from "machine.h" nogil:
         int out_fd
         bint hash_output
         vb_control *control
+        const uint8_t *tag_key
         uint8_t *source_digest
         uint8_t *tensor_digest
+        uint8_t *region_tag
         uint8_t out_digest[32]
     size_t vb_run_memory(const vb_table *t, const vb_kernels *k)
     vb_status vb_run(vb_job *job, vb_fault *fault)

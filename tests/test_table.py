@@ -21,6 +21,8 @@ from vbuild.table import (
     Mode,
     Op,
     Operand,
+    Region,
+    RegionKind,
     Segment,
     Table,
     dense,
@@ -40,12 +42,16 @@ def test_an_independent_parser_reads_back_what_was_serialized(case: Case) -> Non
     assert parsed.sources == table.sources
     assert (parsed.tensors, parsed.literals) == (table.tensors, table.literals)
     assert len(parsed.segments) == len(table.segments)
+    assert [(r.source, r.kind, r.begin, r.end) for r in parsed.regions] == [
+        (r.source, r.kind, r.begin, r.end) for r in table.regions
+    ]
     for read, written in zip(parsed.segments, table.segments, strict=True):
         for key in ("op", "a_type", "b_type", "compute", "out_type", "tensor", "dims"):
             assert getattr(read, key) == getattr(written, key)
         for ours, theirs in ((read.a, written.a), (read.b, written.b)):
-            assert (ours.source, ours.offset, ours.strides) == (
+            assert (ours.source, ours.tag, ours.offset, ours.strides) == (
                 theirs.source,
+                theirs.tag,
                 theirs.offset,
                 theirs.strides,
             )
@@ -53,17 +59,20 @@ def test_an_independent_parser_reads_back_what_was_serialized(case: Case) -> Non
 
 def test_the_serialized_form_is_the_documented_one() -> None:
     segment = Segment(
-        Op.ADD, (1, 1, 2, 3), Operand(0, 5, (0, 0, 6, 2)), 0, 2, Operand(-1, 7), 1, 3, tensor=9
+        Op.ADD, (1, 1, 2, 3), Operand(0, 5, (0, 0, 6, 2), 7), 0, 2, Operand(-1, 7), 1, 3, tensor=9
     )
-    table = Table(((Mode.WALKED, 10),), (segment,), ((1, 2),), b"end", allow_nonfinite=True)
+    region = Region(0, RegionKind.USE, 5, 17)
+    table = Table(((Mode.WALKED, 10),), (segment,), ((1, 2),), b"end", True, (region,))
     head = b"vbtable1" + bytes.fromhex("01000000 01000000 01000000 01000000 0300000000000000")
+    head += bytes.fromhex("01000000 00000000")
     source = bytes.fromhex("02000000 00000000 0a00000000000000")
     tensor = struct.pack("<QQ", 1, 2)
     body = bytes.fromhex("02 00 01 03 02 000000 09000000 00000000")
     body += struct.pack("<4Q", 1, 1, 2, 3)
-    body += struct.pack("<iIQ4Q", 0, 0, 5, 0, 0, 6, 2) + struct.pack("<iIQ4Q", -1, 0, 7, 0, 0, 0, 0)
+    body += struct.pack("<iIQ4Q", 0, 7, 5, 0, 0, 6, 2) + struct.pack("<iIQ4Q", -1, 0, 7, 0, 0, 0, 0)
     assert len(segment.pack()) == 144
-    assert table.serialize() == head + source + tensor + body + b"end"
+    tagged = struct.pack("<IIQQ", 0, 2, 5, 17)
+    assert table.serialize() == head + source + tensor + body + tagged + b"end"
 
 
 def test_the_longest_chain_is_the_cores() -> None:

@@ -10,6 +10,7 @@ F16: int
 BF16: int
 F32: int
 F64: int
+TAG_KEY_SIZE: int
 
 class Kernels:
     """The kernels of one ISA level: ``"native"``, ``"portable"`` or e.g. ``"avx2,shani"``.
@@ -32,6 +33,11 @@ class Kernels:
         """Bytes of ``a ^ b``; the sizes must agree."""
     def sha256(self, messages: Sequence[Buffer], piece: int = 0) -> list[bytes]:
         """Digests of the messages, hashed interleaved, ``piece`` bytes at a time (0: at once)."""
+    def tag(self, key: Buffer, data: Buffer, piece: int = 0) -> bytes:
+        """The 16-byte keyed tag of the data, given ``piece`` bytes at a time (0: at once).
+
+        ``key`` has ``TAG_KEY_SIZE`` bytes. Tags of one key compare only within one ISA level.
+        """
 
 def cpu_features() -> tuple[str, ...]:
     """The features that this CPU and operating system offer, sorted."""
@@ -46,11 +52,12 @@ class Control:
         """Make the run end soon with ``Fault("stopped")``."""
 
 class Result:
-    """What a run found. Digests are 32 bytes."""
+    """What a run found. Digests are 32 bytes, tags 16; ``regions`` is empty without a key."""
 
     output: bytes | None
     sources: tuple[bytes | None, ...]
     tensors: tuple[bytes, ...]
+    regions: tuple[bytes, ...]
 
 class Fault(Exception):
     """A table could not be run to its end.
@@ -81,10 +88,12 @@ def run(
     control: Control,
     hash_output: bool = True,
     tensor_digests: bool = False,
+    tag_key: Buffer | None = None,
 ) -> Result:
     """Run a serialized table (docs/reference/table-format.md) without the GIL.
 
     ``fds``: one descriptor per source (-1 where nothing reads it); ``out_fd``: where the output is
-    written from its start, or -1 to compute without storing. ValueError for a malformed table,
+    written from its start, or -1 to compute without storing; ``tag_key``: ``TAG_KEY_SIZE`` random
+    bytes under which the table's regions are tagged. ValueError for a malformed table,
     Fault where it cannot be run to its end.
     """

@@ -3,6 +3,8 @@
 - A table says how one output stream is made; it knows sources by index, never by name.
 - The serialized form is little-endian and documented in ``docs/reference/table-format.md``; the
   core's parser (``_core/table.c``) is its judge and checks all of it again.
+- Regions are byte ranges that are tagged under a key of the run (``_core/tag.h``): as they are
+  hashed (walk), or as an operand uses them.
 - Strides and offsets are bytes; the output is written in the order of the segments.
 """
 
@@ -25,6 +27,8 @@ __all__ = [
     "Mode",
     "Op",
     "Operand",
+    "Region",
+    "RegionKind",
     "Segment",
     "Table",
     "dense",
@@ -83,11 +87,15 @@ class Mode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Where a segment's elements come from: a source, the literals, zeros, or the step before."""
+    """Where a segment's elements come from: a source, the literals, zeros, or the step before.
+
+    ``tag`` is 0, or one more than the index of the use region that the operand reads.
+    """
 
     source: int
     offset: int = 0
     strides: tuple[int, ...] = (0,) * RANK
+    tag: int = 0
 
     LITERAL = -1
     ZERO = -2
@@ -96,7 +104,7 @@ class Operand:
 
     def pack(self) -> bytes:
         """The 48 bytes of the serialized form."""
-        return struct.pack("<iIQ4Q", self.source, 0, self.offset, *self.strides)
+        return struct.pack("<iIQ4Q", self.source, self.tag, self.offset, *self.strides)
 
 
 NOTHING = Operand(Operand.NONE)
@@ -137,26 +145,53 @@ class Segment:
         return head + self.a.pack() + self.b.pack()
 
 
+class RegionKind(enum.IntEnum):
+    """Which reading of its bytes a region's tag is taken over."""
+
+    WALK = 1
+    USE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Bytes ``[begin, end)`` of a source, to be tagged as they are hashed or as they are used."""
+
+    source: int
+    kind: RegionKind
+    begin: int
+    end: int
+
+    def pack(self) -> bytes:
+        """The 24 bytes of the serialized form."""
+        return struct.pack("<IIQQ", self.source, self.kind, self.begin, self.end)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How one output stream is made from ``sources`` (mode and size of each)."""
+    """How one output stream is made from ``sources`` (mode and size of each).
+
+    ``regions``: walk regions by source, begin and end; then use regions in the operands' order.
+    """
 
     sources: tuple[tuple[Mode, int], ...]
     segments: tuple[Segment, ...]
     tensors: tuple[tuple[int, int], ...] = ()  # offset and size of each digest prefix in literals
     literals: bytes = b""
     allow_nonfinite: bool = False
+    regions: tuple[Region, ...] = ()
 
     def serialize(self) -> bytes:
         """The bytes that the core runs and that a plan's digest is taken over."""
         head = struct.pack(
-            "<8sIIIIQ",
+            "<8sIIIIQII",
             b"vbtable1",
             int(self.allow_nonfinite),
             len(self.sources),
             len(self.tensors),
             len(self.segments),
             len(self.literals),
+            len(self.regions),
+            0,
         )
         return b"".join(
             [
@@ -164,6 +199,7 @@ class Table:
                 *(struct.pack("<IIQ", mode, 0, size) for mode, size in self.sources),
                 *(struct.pack("<QQ", *prefix) for prefix in self.tensors),
                 *(segment.pack() for segment in self.segments),
+                *(region.pack() for region in self.regions),
                 self.literals,
             ]
         )

@@ -10,6 +10,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests.support.machine_model import ShortRead, run_model
 from tests.support.machine_tables import Case, cases, random_bytes, tame_bytes
-from vbuild._core import Control, Fault, Kernels, Result, check_table, run
+from vbuild._core import TAG_KEY_SIZE, Control, Fault, Kernels, Result, check_table, run
 from vbuild.table import (
     AS_STORED,
     BYTES,
@@ -27,6 +28,8 @@ from vbuild.table import (
     Mode,
     Op,
     Operand,
+    Region,
+    RegionKind,
     Segment,
     Table,
     dense,
@@ -39,6 +42,7 @@ F16, BF16, F32, F64, RAW1, RAW2, RAW4, RAW8 = 0, 1, 2, 3, 16, 17, 18, 19
 KIB = 1024
 BLOCK = 256 * KIB
 STRIDED_BLOCK = 4 * KIB * KIB
+KEY = hashlib.shake_128(b"a key").digest(TAG_KEY_SIZE)
 
 every_level = pytest.mark.parametrize("level", LEVELS)
 
@@ -63,7 +67,8 @@ def execute(table: bytes, sources: Sequence[bytes], level: str = "native") -> tu
     out = os.memfd_create("output")
     try:
         with opened(sources) as fds:
-            result = run(table, fds, out, Kernels(level), Control(), tensor_digests=True)
+            kernels = Kernels(level)
+            result = run(table, fds, out, kernels, Control(), tensor_digests=True, tag_key=KEY)
         return result, os.pread(out, os.fstat(out).st_size + 1, 0)
     finally:
         os.close(out)
@@ -84,6 +89,7 @@ def assert_as_the_model(table: bytes, sources: Sequence[bytes], level: str) -> N
     assert result.output == hashlib.sha256(expected.output).digest()
     assert result.sources == tuple(expected.sources)
     assert result.tensors == tuple(expected.tensors)
+    assert result.regions == tuple(Kernels(level).tag(KEY, data) for data in expected.regions)
 
 
 # ---- against the model ----
@@ -376,10 +382,11 @@ def a_table() -> tuple[bytes, list[bytes]]:
     dims = (1, 1, 2, 3)
     rows = Operand(0, 4, (0, 0, 6, 2))
     columns = Operand(1, 2, (0, 0, 2, 4))
+    whole = Operand(2, 0, (0, 0, 12, 4), tag=3)
     segments = (
         hash_only(0, 0, 4),
         Segment(Op.ADD, dims, rows, F16, F32, columns, F16, F32, 0),
-        Segment(Op.SUB, dims, Operand(Operand.PREVIOUS), F32, BF16, Operand(2, 0, (0, 0, 12, 4)),
+        Segment(Op.SUB, dims, Operand(Operand.PREVIOUS), F32, BF16, whole,
                 F32, AS_STORED, 0),
         Segment(Op.COPY, (1, 1, 1, 5), Operand(Operand.LITERAL, 1, (0, 0, 0, 1)), BYTES, BYTES),
         hash_only(2, 0, 24),
@@ -387,7 +394,12 @@ def a_table() -> tuple[bytes, list[bytes]]:
                 Operand(Operand.LITERAL, 0, (0, 0, 0, 1)), BYTES),
     )  # fmt: skip
     sources = ((Mode.ORDERED, 18), (Mode.PLAIN, 20), (Mode.WALKED, 24))
-    table = Table(sources, segments, ((2, 3),), b"literal")
+    regions = (
+        Region(2, RegionKind.WALK, 0, 24),
+        Region(2, RegionKind.WALK, 7, 9),
+        Region(2, RegionKind.USE, 0, 24),
+    )
+    table = Table(sources, segments, ((2, 3),), b"literal", regions=regions)
     return table.serialize(), [tame_bytes(size, 9) for _, size in sources]
 
 
@@ -462,12 +474,12 @@ def with_reserved(offset: int) -> bytes:
     return bytes(table)
 
 
-SEGMENTS = 32 + 3 * 16 + 16
+SEGMENTS = 40 + 3 * 16 + 16
 
 
 @pytest.mark.parametrize(
     "offset",
-    [32 + 4, SEGMENTS + 5, SEGMENTS + 7, SEGMENTS + 12, SEGMENTS + 48 + 4, SEGMENTS + 96 + 7],
+    [36, 39, 40 + 4, SEGMENTS + 5, SEGMENTS + 7, SEGMENTS + 12],
 )
 def test_reserved_bytes_must_be_zero(offset: int) -> None:
     with pytest.raises(ValueError, match="reserved bytes are not zero"):
@@ -532,6 +544,124 @@ def test_a_table_is_refused_with_its_reason(why: str) -> None:
     table = Table(((Mode.ORDERED, 2),), tuple(REFUSED[why]), ((0, 1),), b"literals")
     with pytest.raises(ValueError, match=why):
         check_table(table.serialize(), Kernels())
+
+
+WALK, USE = RegionKind.WALK, RegionKind.USE
+WALKED, ORDERED, PLAIN = range(3)  # the sources of these tables, of eight bytes each
+ANY_KIND = Region(PLAIN, 3, 0, 1)  # type: ignore[arg-type]
+
+
+def used(source: int, tag: int, begin: int = 0, stride: int = 1, size: int = 4) -> Segment:
+    """A copy of bytes of a source, tagged."""
+    operand = Operand(source, begin, (0, 0, 0, stride), tag)
+    return Segment(Op.COPY, (1, 1, 1, size), operand, RAW1, RAW1)
+
+
+BAD_REGIONS: dict[str, tuple[list[Region], list[Segment], str]] = {
+    "kind": ([ANY_KIND], [], "unknown kind of a region"),
+    "source": ([Region(3, USE, 0, 1)], [], "a region of no source"),
+    "empty": ([Region(PLAIN, USE, 1, 1)], [], "lies outside its source"),
+    "backwards": ([Region(WALKED, WALK, 2, 1)], [], "lies outside its source"),
+    "beyond": ([Region(WALKED, WALK, 0, 9)], [], "lies outside its source"),
+    "far beyond": ([Region(WALKED, WALK, 0, 2**64 - 1)], [], "lies outside its source"),
+    "twice": ([Region(WALKED, WALK, 0, 1)] * 2, [], "regions are not in order"),
+    "unsorted": (
+        [Region(WALKED, WALK, 1, 2), Region(WALKED, WALK, 0, 8)], [], "regions are not in order"
+    ),
+    "walk after use": (
+        [Region(PLAIN, USE, 0, 4), Region(WALKED, WALK, 0, 8)],
+        [used(PLAIN, 1)],
+        "regions are not in order",
+    ),
+    "walk of plain": ([Region(PLAIN, WALK, 0, 1)], [], "source that is not walked"),
+    "walk of ordered": ([Region(ORDERED, WALK, 0, 1)], [], "source that is not walked"),
+    "unused": ([Region(PLAIN, USE, 0, 4)], [], "that no operand reads"),
+    "used twice": (
+        [Region(PLAIN, USE, 0, 4)], [used(PLAIN, 1), used(PLAIN, 1)], "not in the operands' order"
+    ),
+    "wrong order": (
+        [Region(PLAIN, USE, 0, 4), Region(PLAIN, USE, 0, 4)],
+        [used(PLAIN, 2), used(PLAIN, 1)],
+        "not in the operands' order",
+    ),
+    "tag without region": ([], [used(PLAIN, 1)], "not in the operands' order"),
+    "greatest tag": ([], [used(PLAIN, 2**32 - 1)], "not in the operands' order"),
+    "tag of a walk": (
+        [Region(WALKED, WALK, 0, 4)], [used(WALKED, 1)], "not in the operands' order"
+    ),
+    "another source": ([Region(WALKED, USE, 0, 4)], [used(PLAIN, 1)], "not what its operand reads"),
+    "another begin": ([Region(PLAIN, USE, 1, 5)], [used(PLAIN, 1)], "not what its operand reads"),
+    "another end": ([Region(PLAIN, USE, 0, 5)], [used(PLAIN, 1)], "not what its operand reads"),
+    "strided": (
+        [Region(PLAIN, USE, 0, 4)], [used(PLAIN, 1, stride=2)], "not what its operand reads"
+    ),
+    "ordered": ([Region(ORDERED, USE, 0, 8)], [used(ORDERED, 1, size=8)], "of an ordered source"),
+    "zeros": ([], [used(Operand.ZERO, 1)], "does not use a source"),
+    "literal": ([], [used(Operand.LITERAL, 1)], "does not use a source"),
+    "nothing": (
+        [],
+        [replace(used(PLAIN, 0), b=Operand(Operand.NONE, tag=1))],
+        "does not use a source",
+    ),
+    "hash only": (
+        [Region(WALKED, USE, 0, 8)],
+        [replace(hash_only(WALKED, 0, 8), a=replace(dense(WALKED, 0, 8)[0], tag=1))],
+        "does not use a source",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", BAD_REGIONS)
+def test_bad_regions_are_refused_with_their_reason(which: str) -> None:
+    regions, segments, why = BAD_REGIONS[which]
+    reads = {(s.a.source, s.op) for s in segments}
+    rest = [] if (WALKED, Op.HASH) in reads else [hash_only(WALKED, 0, 8)]
+    rest += [] if (ORDERED, Op.COPY) in reads else [hash_only(ORDERED, 0, 8)]
+    sources = ((Mode.WALKED, 8), (Mode.ORDERED, 8), (Mode.PLAIN, 8))
+    table = Table(sources, (*segments, *rest), (), b"literals", regions=tuple(regions))
+    with pytest.raises(ValueError, match=why):
+        check_table(table.serialize(), Kernels())
+
+
+@every_level
+def test_tags_of_walked_and_used_bytes_agree_over_many_blocks(level: str) -> None:
+    """Two shuffled halves, overlapping regions, and a literal in the middle of what is walked."""
+    size = 5 * BLOCK + 1000
+    source = random_bytes(size, 1)
+    cuts = [(3 * BLOCK + 77, size - 1), (11, 2 * BLOCK + 5), (2 * BLOCK, 3 * BLOCK), (0, size)]
+    literal = source[BLOCK - 30 : BLOCK + 30]
+    walk = [
+        hash_only(0, 0, BLOCK - 30),
+        replace(hash_only(0, BLOCK - 30, BLOCK + 30), b=dense(Operand.LITERAL, 0, 60)[0]),
+        hash_only(0, BLOCK + 30, size),
+    ]
+    walk[1] = replace(walk[1], b_type=BYTES)
+    regions = [Region(0, WALK, *cut) for cut in sorted(cuts)]
+    segments = []
+    for begin, end in cuts:
+        regions.append(Region(0, USE, begin, end))
+        operand, dims = dense(0, begin, end)
+        tagged = replace(operand, tag=len(regions))
+        segments.append(Segment(Op.COPY, dims, tagged, BYTES, BYTES))
+    sources = ((Mode.WALKED, size),)
+    table = Table(sources, (*segments, *walk), (), literal, regions=tuple(regions)).serialize()
+    assert_as_the_model(table, [source], level)
+    found = execute(table, [source], level)[0].regions
+    walked = dict(zip(sorted(cuts), found[:4], strict=True))
+    assert list(found[4:]) == [walked[cut] for cut in cuts]
+    other = source.replace(literal, bytes(60))
+    found = execute(table, [other], level)[0].regions
+    walked = dict(zip(sorted(cuts), found[:4], strict=True))
+    same = [walked[cut] == tag for cut, tag in zip(cuts, found[4:], strict=True)]
+    assert same == [True, False, True, False]
+
+
+def test_without_a_key_nothing_is_tagged_and_a_short_key_is_refused() -> None:
+    table, sources = a_table()
+    with opened(sources) as fds:
+        assert run(table, fds, -1, Kernels(), Control()).regions == ()
+        with pytest.raises(ValueError, match=str(TAG_KEY_SIZE)):
+            run(table, fds, -1, Kernels(), Control(), tag_key=KEY[1:])
 
 
 def test_a_chain_may_have_sixty_four_segments() -> None:

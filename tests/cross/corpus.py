@@ -38,7 +38,7 @@ __all__ = ["Replay", "large_tables", "mutated_tables", "random_tables", "write_c
 
 F16, BF16, F32, F64 = range(4)
 BLOCK = 256 * 1024
-HEADER, SOURCE, TENSOR, SEGMENT = 32, 16, 16, 144
+HEADER, SOURCE, TENSOR, SEGMENT = 40, 16, 16, 144
 INTERESTING = (0, 1, 2, 3, 4, 5, 16, 255, 2**31 - 1, 2**31, 2**32 - 4, 2**32 - 1, 2**32)
 INTERESTING_WIDE = (*INTERESTING, 2**61, 2**63 - 1, 2**63, 2**64 - 8, 2**64 - 1)
 

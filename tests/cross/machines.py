@@ -52,7 +52,7 @@ NATIVE = Machine("native", platform.machine())
 MACHINES = (
     NATIVE,
     Machine("x86-64-sse2", "x86_64", "qemu64"),
-    Machine("x86-64-avx2", "x86_64", "max,sha-ni=off", ("avx2",)),
+    Machine("x86-64-avx2", "x86_64", "max,sha-ni=off", ("avx2", "pclmul")),
     Machine("aarch64", "aarch64", "max", ("arm-sha2", "neon")),
     Machine("aarch64-without-f16", "aarch64", "cortex-a57", ("arm-sha2", "neon")),
     Machine("s390x-big-endian", "s390x", "max"),

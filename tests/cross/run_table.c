@@ -48,6 +48,9 @@ static void print_fault(const vb_fault *f) {
   putchar('\n');
 }
 
+/* Regions are tagged under this key. What the tags are is no format (tag.h), so none is printed. */
+static const uint8_t tag_key[VB_TAG_KEY_SIZE] = {1, 2, 3};
+
 static int run(const vb_kernels *k, const vb_table *t, const int *fds, int out_fd) {
   vb_control control = {0};
   vb_fault fault;
@@ -57,8 +60,10 @@ static int run(const vb_kernels *k, const vb_table *t, const int *fds, int out_f
                 .out_fd = out_fd,
                 .hash_output = true,
                 .control = &control,
+                .tag_key = tag_key,
                 .source_digest = digests(t->nsources),
-                .tensor_digest = digests(t->ntensors)};
+                .tensor_digest = digests(t->ntensors),
+                .region_tag = vb_allocate(16 * (size_t)t->nregions)};
   vb_status status = vb_run(&job, &fault);
   if (status == VB_OK)
     print_result(t, &job);
@@ -66,6 +71,7 @@ static int run(const vb_kernels *k, const vb_table *t, const int *fds, int out_f
     print_fault(&fault);
   free(job.source_digest);
   free(job.tensor_digest);
+  free(job.region_tag);
   return status == VB_OK ? 0 : 1;
 }
 

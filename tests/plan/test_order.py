@@ -14,8 +14,8 @@ from tests.support.machine_model import run_model
 from vbuild.manifest import Rule
 from vbuild.plan import FileRef, Plan
 from vbuild.plan.lower import Draft
-from vbuild.plan.order import InputLayout, finish
-from vbuild.table import BYTES, Mode, Op, Operand
+from vbuild.plan.order import InputLayout, Program, Range, finish
+from vbuild.table import BYTES, Mode, Op, Operand, RegionKind
 
 Array = NDArray[np.generic]
 ADD = [Rule(match="*", op="add", on_missing="copy")]
@@ -76,6 +76,45 @@ def test_walked_files_are_dealt_to_the_output_with_the_least_to_do() -> None:
     walked = [[key for key, mode in part.items() if mode is Mode.WALKED] for part in modes(plan)]
     assert walked == [[(1, "d1")], [(1, "d2")]]
     execute(plan, base, delta)
+
+
+def regions(program: Program, kind: RegionKind) -> list[Range]:
+    return [region for found, region in program.regions if found is kind]
+
+
+def test_a_dense_use_of_a_walked_file_is_tagged_where_it_is_used_and_hashed() -> None:
+    base = side({"b1": tensors("ab"), "b2": tensors("cd", 1)})
+    delta = side({"d": tensors("dbca", 2)})
+    plan = plan_of(base, delta, rules=ADD)
+    first, second = plan.programs
+    ref = FileRef(1, "d")
+    uses = [regions(program, RegionKind.USE) for program in (first, second)]
+    places = {name: delta.tensors[name].offset for name in "abcd"}
+    assert [[use.begin for use in part] for part in uses] == [
+        [places[name] for name in "ab"],
+        [places[name] for name in "cd"],
+    ]
+    assert {use.end - use.begin for part in uses for use in part} == {20}
+    walker = first if (Mode.WALKED in dict(first.table.sources)) else second
+    assert regions(walker, RegionKind.WALK) == sorted([*uses[0], *uses[1]])
+    assert {region.ref for program in plan.programs for _, region in program.regions} == {ref}
+    execute(plan, base, delta)
+
+
+def test_files_hashed_as_they_are_used_and_strided_readings_have_no_regions() -> None:
+    arrays = {name: np.asfortranarray(array) for name, array in tensors("a").items()}
+    base, delta = side({"b": tensors("a")}), side({"d": arrays})
+    plan = plan_of(base, delta, rules=ADD)
+    assert modes(plan) == [{(0, "b"): Mode.ORDERED, (1, "d"): Mode.WALKED}]
+    assert plan.programs[0].regions == ()
+
+
+def test_regions_that_other_programs_use_are_tagged_where_the_file_is_walked_again() -> None:
+    ref = FileRef(0, "f")
+    used = [Range(ref, 3, 9), Range(ref, 0, 4), Range(ref, 3, 9)]
+    (program,) = finish([], {ref: InputLayout(9, ())}, allow_nonfinite=False, used=used)
+    assert regions(program, RegionKind.WALK) == [Range(ref, 0, 4), Range(ref, 3, 9)]
+    assert regions(program, RegionKind.USE) == []
 
 
 def test_files_that_no_output_uses_are_hashed_by_a_program_without_output() -> None:

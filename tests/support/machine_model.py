@@ -16,13 +16,23 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fault", "Header", "Outcome", "SegmentRecord", "ShortRead", "parse", "run_model"]
+__all__ = [
+    "Fault",
+    "Header",
+    "Outcome",
+    "RegionRecord",
+    "SegmentRecord",
+    "ShortRead",
+    "parse",
+    "run_model",
+]
 
 F16, BF16, F32, F64 = range(4)
 SIZES = {F16: 2, BF16: 2, F32: 4, F64: 8, 16: 1, 17: 2, 18: 4, 19: 8}
 COPY, ADD, SUB, XOR, HASH = range(1, 6)
 LITERAL, ZERO, PREVIOUS, NONE = -1, -2, -3, -4
 PLAIN, ORDERED, WALKED = range(3)
+WALK, USE = 1, 2
 AS_STORED = 255
 NO_TENSOR = 0xFFFFFFFF
 
@@ -40,6 +50,7 @@ class ShortRead(Exception):
 @dataclass(frozen=True, slots=True)
 class OperandRecord:
     source: int
+    tag: int
     offset: int
     strides: tuple[int, ...]
 
@@ -58,6 +69,14 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionRecord:
+    source: int
+    kind: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """A parsed table."""
 
@@ -65,6 +84,7 @@ class Header:
     sources: tuple[tuple[int, int], ...]
     tensors: tuple[tuple[int, int], ...]
     segments: tuple[SegmentRecord, ...]
+    regions: tuple[RegionRecord, ...]
     literals: bytes
 
 
@@ -79,22 +99,26 @@ class Fault:
 
 @dataclass(slots=True)
 class Outcome:
+    """What a run gives; ``regions`` has the bytes that each region's tag is taken over."""
+
     output: bytearray = field(default_factory=bytearray)
     sources: list[bytes | None] = field(default_factory=list)
     tensors: list[bytes] = field(default_factory=list)
+    regions: list[bytes] = field(default_factory=list)
     fault: Fault | None = None
 
 
 def _operand(data: bytes, at: int) -> OperandRecord:
-    source, _, offset, *strides = struct.unpack_from("<iIQ4Q", data, at)
-    return OperandRecord(source, offset, tuple(strides))
+    source, tag, offset, *strides = struct.unpack_from("<iIQ4Q", data, at)
+    return OperandRecord(source, tag, offset, tuple(strides))
 
 
 def parse(data: bytes) -> Header:
     """The records of a valid table."""
-    magic, flags, nsources, ntensors, nsegments, nliterals = struct.unpack_from("<8s4IQ", data)
+    magic, flags, nsources, ntensors, nsegments = struct.unpack_from("<8s4I", data)
+    nliterals, nregions = struct.unpack_from("<QI4x", data, 24)
     assert magic == b"vbtable1"
-    at = 32
+    at = 40
     sources = [struct.unpack_from("<I4xQ", data, at + 16 * i) for i in range(nsources)]
     at += 16 * nsources
     tensors = [struct.unpack_from("<2Q", data, at + 16 * i) for i in range(ntensors)]
@@ -106,8 +130,19 @@ def parse(data: bytes) -> Header:
         a, b = _operand(data, at + 48), _operand(data, at + 96)
         segments.append(SegmentRecord(op, a_type, b_type, compute, out_type, tensor, dims, a, b))
         at += 144
+    regions = [
+        RegionRecord(*struct.unpack_from("<2I2Q", data, at + 24 * i)) for i in range(nregions)
+    ]
+    at += 24 * nregions
     assert len(data) == at + nliterals
-    return Header(bool(flags & 1), tuple(sources), tuple(tensors), tuple(segments), data[at:])
+    return Header(
+        bool(flags & 1),
+        tuple(sources),
+        tuple(tensors),
+        tuple(segments),
+        tuple(regions),
+        data[at:],
+    )
 
 
 # ---- arithmetic on bit patterns ----
@@ -254,6 +289,7 @@ def run_model(table: bytes, sources: Sequence[bytes]) -> Outcome:
     t = parse(table)
     outcome = Outcome()
     hashes = [hashlib.sha256() for _ in t.sources]
+    walked = [bytearray() for _ in t.sources]
     tensors = [hashlib.sha256(t.literals[at : at + size]) for at, size in t.tensors]
     result: Bits | None = None
     for i, s in enumerate(t.segments):
@@ -264,6 +300,7 @@ def run_model(table: bytes, sources: Sequence[bytes]) -> Outcome:
             else:
                 data = _range(sources, s.a.source, s.a.offset, size)
             hashes[s.a.source].update(data)
+            walked[s.a.source] += data
             continue
         operands: list[Bits | None] = []
         for o, type_ in ((s.a, s.a_type), (s.b, s.b_type)):
@@ -293,4 +330,7 @@ def run_model(table: bytes, sources: Sequence[bytes]) -> Outcome:
         for h, (mode, _) in zip(hashes, t.sources, strict=True)
     ]
     outcome.tensors = [h.digest() for h in tensors]
+    outcome.regions = [
+        bytes((walked if r.kind == WALK else sources)[r.source][r.begin : r.end]) for r in t.regions
+    ]
     return outcome

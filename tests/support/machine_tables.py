@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -17,6 +17,8 @@ from vbuild.table import (
     Mode,
     Op,
     Operand,
+    Region,
+    RegionKind,
     Segment,
     Table,
     hash_only,
@@ -193,8 +195,34 @@ class _Builder:
                 self.segments.insert(place, self.hash_segment(source, at, size))
                 place, at = place + 1, at + size
 
+    def regions(self) -> tuple[Region, ...]:
+        """Walk regions, overlapping as it happens; and use regions, whose operands are tagged."""
+        walks = set()
+        for source, mode in enumerate(self.modes):
+            for _ in range(self.number(0, 3) if mode == Mode.WALKED and self.sizes[source] else 0):
+                begin = self.number(0, self.sizes[source] - 1)
+                walks.add((source, begin, self.number(begin + 1, self.sizes[source])))
+        found = [Region(source, RegionKind.WALK, *at) for source, *at in sorted(walks)]
+        for i, s in enumerate(self.segments):
+            a = self.tagged(s, s.a, s.a_type, found)
+            self.segments[i] = replace(s, a=a, b=self.tagged(s, s.b, s.b_type, found))
+        return tuple(found)
+
+    def tagged(self, s: Segment, o: Operand, type_: int, found: list[Region]) -> Operand:
+        """The operand with a tag, where it may have one and the draw says so."""
+        if s.op == Op.HASH or o.source < 0 or self.modes[o.source] == Mode.ORDERED:
+            return o
+        want = _dense_strides(s.dims, item_size(type_))
+        same = (n == 1 or a == b for n, a, b in zip(s.dims, o.strides, want, strict=True))
+        if not all(same) or not self.pick(True, True, False):
+            return o
+        end = o.offset + s.count * item_size(type_)
+        found.append(Region(o.source, RegionKind.USE, o.offset, end))
+        return replace(o, tag=len(found))
+
     def finish(self, tensors: int) -> Case:
         self.walk()
+        regions = self.regions()
         prefixes = []
         for i in range(tensors):
             prefix = b"tensor %d\0" % i
@@ -206,6 +234,7 @@ class _Builder:
             tuple(prefixes),
             bytes(self.literals),
             bool(self.pick(True, False)),
+            regions,
         )
         contents = [self.content(size, self.seed + i) for i, size in enumerate(self.sizes)]
         return Case(table, tuple(contents))

@@ -1,6 +1,8 @@
 """Making a model directory from a prepared build.
 
 - Inputs are verified against their pins, outputs against theirs, before anything is published.
+- A shard is kept once every file that it reads is verified, and what it has used of those that are
+  walked has the tags of what was hashed (bad-inputs.md, 24).
 - A shard that an earlier, interrupted run has finished is hashed again and kept.
 - The caller seals the result: signing is a room above this one.
 - An error removes the staging directory; an interruption leaves it for the next run.
@@ -8,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +23,10 @@ from vbuild.build.run import Progress, Silence, Task, run_tasks
 from vbuild.build.staging import Staging, attest_directory, check_output, open_staging
 from vbuild.digest import hash_files, kernels, sha256_hex, weights_digest
 from vbuild.errors import Interrupted, Mismatch, Unavailable
-from vbuild.files import os_error
+from vbuild.files import changed, os_error
 from vbuild.plan import FileRef, OutputFile
-from vbuild.plan.order import Program, finish
+from vbuild.plan.order import Program, Range, finish
+from vbuild.table import RegionKind
 
 __all__ = ["Built", "Sealed", "build"]
 
@@ -52,13 +56,23 @@ class Built:
     weights: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An output that is written, its receipt, and the tags of what it has used."""
+
+    output: OutputFile
+    receipt: Receipt
+    uses: tuple[tuple[Range, bytes], ...]
+
+
 @dataclass(slots=True)
 class _State:
     """What a build has found so far."""
 
     receipts: dict[str, Receipt] = field(default_factory=dict)
     verified: set[FileRef] = field(default_factory=set)
-    waiting: list[tuple[OutputFile, Receipt]] = field(default_factory=list)
+    hashed: dict[Range, bytes] = field(default_factory=dict)  # tags of walk regions
+    waiting: list[_Made] = field(default_factory=list)
 
 
 def build(
@@ -94,6 +108,7 @@ def build(
                 kernels=own,
                 jobs=jobs,
                 progress=progress or Silence(),
+                tag_key=os.urandom(_core.TAG_KEY_SIZE),
                 tensor_digests=prepared.loaded.manifest.output.weights is not None,
             )
             files = _digests(prepared, state)
@@ -188,7 +203,10 @@ def _tasks(prepared: Prepared, state: _State) -> list[Task]:
     missing = {ref for t in tasks for ref in t.program.files} - hashed
     if missing:
         layouts = {ref: prepared.layouts[ref] for ref in missing}
-        tasks += [Task(program, None) for program in finish([], layouts, allow_nonfinite=False)]
+        regions = [region for t in tasks for region in t.program.regions]
+        used = [r for kind, r in regions if kind is RegionKind.USE and r.ref in missing]
+        again = finish([], layouts, allow_nonfinite=False, used=used)
+        tasks += [Task(program, None) for program in again]
     if rest is not None:
         tasks.append(Task(rest, None))
     return tasks
@@ -209,17 +227,31 @@ def _done(
     """A program has ended and its inputs are right: write the receipts that this allows.
 
     A shard that reads a file which another program hashes waits until that file is verified.
+    Mismatch (``file-changed``) if it has used other bytes than were hashed.
     """
     state.verified |= _hashed([task.program])
+    tags = list(zip(task.program.regions, result.regions, strict=True))
+    state.hashed |= {region: tag for (kind, region), tag in tags if kind is RegionKind.WALK}
     if task.output is not None and result.output is not None:
         tensors = tuple(digest.hex() for digest in result.tensors)
         receipt = _receipt(prepared, task.output, result.output.hex(), tensors)
-        state.waiting.append((task.output, receipt))
-    for output, receipt in list(state.waiting):
-        if state.verified.issuperset(output.program.files):
-            staging.keep(output.name, receipt)
-            state.receipts[output.name] = receipt
-            state.waiting.remove((output, receipt))
+        uses = tuple((region, tag) for (kind, region), tag in tags if kind is RegionKind.USE)
+        state.waiting.append(_Made(task.output, receipt, uses))
+    waiting, state.waiting = state.waiting, []
+    for made in waiting:
+        if not state.verified.issuperset(made.output.program.files):
+            state.waiting.append(made)
+            continue
+        _check_uses(prepared, state, made)
+        staging.keep(made.output.name, made.receipt)
+        state.receipts[made.output.name] = made.receipt
+
+
+def _check_uses(prepared: Prepared, state: _State, made: _Made) -> None:
+    """Mismatch unless the bytes that an output has used are those that were hashed."""
+    for region, tag in made.uses:
+        if state.hashed.get(region) != tag:
+            raise changed(prepared.materials[region.ref].label)
 
 
 def _digests(prepared: Prepared, state: _State) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Running a plan's programs on threads, and comparing what they read with the pins.
 
 - A file is opened for its run only, and its identity is compared with the one at planning, before
-  and after: with the digest of what was read, that is the guard of performance.md.
+  and after; regions of files that are read twice are tagged under the build's key: with the digest
+  of what was read, that is the guard of performance.md.
 - A program's inputs are judged when it has ended, and nothing is kept before they are.
 - A result that is not finite is reported only if the inputs are the right ones: with a wrong base
   it is a consequence, not the fault. They are judged once, when everything has stopped.
@@ -96,6 +97,7 @@ def _run_one(
     kernels: _core.Kernels,
     control: _core.Control,
     tensor_digests: bool,
+    tag_key: bytes,
 ) -> _core.Result:
     """Run one program; its output is synced when this returns."""
     labels = [prepared.materials[ref].label for ref in task.program.files]
@@ -112,6 +114,7 @@ def _run_one(
                 control,
                 hash_output=task.output is not None,
                 tensor_digests=tensor_digests and task.output is not None,
+                tag_key=tag_key,
             )
             if task.output is not None:
                 os.fsync(out_fd)
@@ -137,18 +140,20 @@ def run_tasks(
     kernels: _core.Kernels,
     jobs: int | None,
     progress: Progress,
+    tag_key: bytes,
     tensor_digests: bool = False,
 ) -> None:
     """Run ``tasks`` on ``jobs`` threads (default: see :func:`threads`), the largest first.
 
     ``create(name)`` opens an output file for writing; ``done`` is called in this thread when a
     program has ended and the files that it hashed are the pinned ones. The first error stops the
-    others. KeyboardInterrupt becomes Interrupted.
+    others. ``tag_key`` is random and of this build alone: results have the tags of their programs'
+    regions under it. KeyboardInterrupt becomes Interrupted.
     """
     control = _core.Control()
 
     def run(task: Task) -> _core.Result:
-        return _run_one(prepared, task, create, kernels, control, tensor_digests)
+        return _run_one(prepared, task, create, kernels, control, tensor_digests, tag_key)
 
     try:
         _run_all(tasks, run, done, control, jobs, progress)

@@ -4,6 +4,9 @@
   bytes used are the bytes hashed. Gaps become hash-only segments.
 - Any other file is *walked*: one of the tables that use it (the least loaded) runs a cursor over
   it, from its first byte to its last, beside its own work.
+- What is read densely from a file that is walked is a *use region* of the table that reads it, and
+  a *walk region* of the one that walks it: their tags are equal if the bytes used are the bytes
+  hashed. Strided readings have none; the file's identity alone guards them.
 - Files that no table uses are walked by a table without output.
 - The bytes that planning itself has read (headers, indexes, archive directories) are literals: they
   go to the file's hash as they were read, so that a plan can rest on nothing but hashed bytes
@@ -14,14 +17,25 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from vbuild.plan.lower import Draft, FileRef
-from vbuild.table import BYTES, Mode, Operand, Segment, Table, dense, hash_only, item_size
+from vbuild.table import (
+    BYTES,
+    Mode,
+    Operand,
+    Region,
+    RegionKind,
+    Segment,
+    Table,
+    dense,
+    hash_only,
+    item_size,
+)
 
-__all__ = ["InputLayout", "Program", "finish", "unhashed"]
+__all__ = ["InputLayout", "Program", "Range", "finish", "unhashed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +46,28 @@ class InputLayout:
     ranges: tuple[tuple[int, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Range:
+    """Bytes ``[begin, end)`` of an input file."""
+
+    ref: FileRef
+    begin: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A finished table, and the files that its sources are."""
 
     table: Table
     files: tuple[FileRef, ...]
+
+    @property
+    def regions(self) -> tuple[tuple[RegionKind, Range], ...]:
+        """The table's regions, by file."""
+        return tuple(
+            (r.kind, Range(self.files[r.source], r.begin, r.end)) for r in self.table.regions
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +81,17 @@ class _Use:
 
 
 def finish(
-    drafts: Sequence[Draft], inputs: Mapping[FileRef, InputLayout], *, allow_nonfinite: bool
+    drafts: Sequence[Draft],
+    inputs: Mapping[FileRef, InputLayout],
+    *,
+    allow_nonfinite: bool,
+    used: Iterable[Range] = (),
 ) -> list[Program]:
-    """Programs of all drafts, in order; then one without output, if files are left over."""
+    """Programs of all drafts, in order; then one without output, if files are left over.
+
+    ``used`` are use regions of other programs, which have no draft here: they are tagged where
+    their files are walked.
+    """
     uses = [_uses(draft) for draft in drafts]
     users: dict[FileRef, list[int]] = defaultdict(list)
     for i, by_file in enumerate(uses):
@@ -68,8 +106,10 @@ def finish(
             walker = min(users[ref], key=lambda i: (load[i], i))
             modes[walker][ref] = Mode.WALKED
             load[walker] += inputs[ref].size
+    ordered = {ref for mode in modes for ref in mode if mode[ref] is Mode.ORDERED}
+    ranges = _ranges(uses, ordered, used)
     programs = [
-        _program(draft, uses[i], modes[i], inputs, allow_nonfinite)
+        _program(draft, uses[i], modes[i], inputs, ranges, allow_nonfinite)
         for i, draft in enumerate(drafts)
     ]
     unused = [ref for ref in sorted(inputs) if not users[ref]]
@@ -78,13 +118,28 @@ def finish(
         for ref in unused:
             draft.source(ref)
         walked = dict.fromkeys(unused, Mode.WALKED)
-        programs.append(_program(draft, {}, walked, inputs, allow_nonfinite))
+        programs.append(_program(draft, {}, walked, inputs, ranges, allow_nonfinite))
     return programs
 
 
 def unhashed(draft: Draft, inputs: Mapping[FileRef, InputLayout]) -> Program:
     """The program of a draft whose inputs nobody hashes."""
-    return _program(draft, {}, {}, inputs, allow_nonfinite=False)
+    return _program(draft, {}, {}, inputs, {}, allow_nonfinite=False)
+
+
+def _ranges(
+    uses: Sequence[Mapping[FileRef, Sequence[_Use]]],
+    ordered: Collection[FileRef],
+    used: Iterable[Range],
+) -> dict[FileRef, list[tuple[int, int]]]:
+    """The distinct ranges of every file that are to be tagged, sorted."""
+    found: dict[FileRef, set[tuple[int, int]]] = defaultdict(set)
+    for by_file in uses:
+        for ref in by_file.keys() - ordered:
+            found[ref] |= {(use.begin, use.end) for use in by_file[ref] if use.dense}
+    for wanted in used:
+        found[wanted.ref].add((wanted.begin, wanted.end))
+    return {ref: sorted(found[ref]) for ref in sorted(found)}
 
 
 def _uses(draft: Draft) -> dict[FileRef, list[_Use]]:
@@ -134,9 +189,10 @@ def _program(
     uses: Mapping[FileRef, Sequence[_Use]],
     modes: Mapping[FileRef, Mode],
     inputs: Mapping[FileRef, InputLayout],
+    ranges: Mapping[FileRef, Sequence[tuple[int, int]]],
     allow_nonfinite: bool,
 ) -> Program:
-    """Number the tensors' prefixes, insert the hash-only segments, and freeze."""
+    """Number the tensors' prefixes and the regions, insert the hash-only segments, and freeze."""
     prefixes = tuple((draft.literal(prefix), len(prefix)) for prefix in draft.prefixes)
     before: dict[int, list[Segment]] = defaultdict(list)
     after: list[Segment] = []
@@ -149,17 +205,43 @@ def _program(
                 position = use.end
         if mode is not Mode.PLAIN:
             after += _hashes(draft, source, layout, position, layout.size)
+    regions = [
+        Region(source, RegionKind.WALK, begin, end)
+        for source, ref in enumerate(draft.files)
+        if modes.get(ref) is Mode.WALKED
+        for begin, end in ranges.get(ref, ())
+    ]
     segments: list[Segment] = []
     for i, segment in enumerate(draft.segments):
-        segments += [*before[i], segment]
+        segments += [*before[i], _tagged(draft, segment, ranges, regions)]
     table = Table(
         sources=tuple((modes.get(ref, Mode.PLAIN), inputs[ref].size) for ref in draft.files),
         segments=(*segments, *after),
         tensors=prefixes,
         literals=bytes(draft.literals),
         allow_nonfinite=allow_nonfinite,
+        regions=tuple(regions),
     )
     return Program(table, tuple(draft.files))
+
+
+def _tagged(
+    draft: Draft, segment: Segment, refs: Collection[FileRef], regions: list[Region]
+) -> Segment:
+    """``segment`` with its dense operands in ``refs`` tagged; their regions are appended."""
+
+    def tagged(operand: Operand, code: int) -> Operand:
+        if operand.source < 0 or draft.files[operand.source] not in refs:
+            return operand
+        size = item_size(code)
+        if not _is_dense(segment.dims, operand.strides, size):
+            return operand
+        end = operand.offset + segment.count * size
+        regions.append(Region(operand.source, RegionKind.USE, operand.offset, end))
+        return replace(operand, tag=len(regions))
+
+    a = tagged(segment.a, segment.a_type)
+    return replace(segment, a=a, b=tagged(segment.b, segment.b_type))
 
 
 def _hashes(draft: Draft, source: int, layout: InputLayout, begin: int, end: int) -> list[Segment]:

@@ -226,6 +226,21 @@ def test_only_the_module_of_errors_defines_errors() -> None:
     assert {file for file, _ in bases} == {"errors.py"}
 
 
+def test_only_the_children_of_a_check_raise_a_class_from_a_variable() -> None:
+    # A class under another name would hide its codes from this file.
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        values = [n.value for n in ast.walk(tree) if isinstance(n, (ast.Assign, ast.AnnAssign))]
+        names = [n for value in values if value is not None for n in ast.walk(value)]
+        renamed = [n for n in ast.walk(tree) if isinstance(n, ast.alias) and n.asname]
+        if any(isinstance(n, ast.Name) and n.id in CLASSES and n not in called for n in names):
+            found.add(path.relative_to(PACKAGE).as_posix())
+        assert not any(alias.name in CLASSES for alias in renamed), path
+    assert found == {"reproduce/children.py"}
+
+
 @pytest.mark.parametrize(
     ("name", "status"),
     [

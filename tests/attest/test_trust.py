@@ -82,6 +82,12 @@ def test_no_directory_means_no_trusted_key(tmp_path):
     assert trusted_keys(tmp_path / "none") == ()
 
 
+def test_what_cannot_be_looked_at_is_unavailable_and_not_an_empty_list(tmp_path):
+    with pytest.raises(Unavailable) as info:
+        trusted_keys(tmp_path / ("x" * 300))
+    assert (info.value.code, info.value.exit_status) == ("io-error", 3)
+
+
 def test_a_trusted_file_that_is_no_key_is_an_error(tmp_path):
     (tmp_path / "trusted").mkdir()
     (tmp_path / "trusted/a.pub").write_text(KEYS["rsa-public"])

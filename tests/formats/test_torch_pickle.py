@@ -400,3 +400,11 @@ def test_any_bytes_as_a_pickle_give_tensors_or_an_error(junk):
         assert read(zip_bytes(b"\x80\x02" + junk)) == {}
     except VbuildError as error:
         assert error.exit_status == 2
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 3, 4, 5])
+def test_another_protocol_is_refused_and_says_what_to_do(protocol):
+    error = refusal(zip_bytes(pickle.dumps({}, protocol)))
+    assert error.code == "pickle-malformed"
+    assert "protocol 2" in error.message
+    assert (error.hint is None) == (protocol < 2)  # these do not say that they are pickles

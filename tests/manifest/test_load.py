@@ -174,19 +174,16 @@ def test_rules_are_the_deltas_own_or_those_of_apply_with_presets_resolved():
     loaded = parse_manifest(FULL.encode(), "m.toml")
     assert [r.op for r in loaded.rules_for(0)] == ["drop", "add", "add"]
     assert [r.op for r in loaded.rules_for(1)] == ["xor"]
-    assert not loaded.from_preset and loaded.preset_for(1) is None
-    assert loaded.line_of(loaded.rule_path(1, 0)) == FULL.splitlines().index("[[delta.rule]]") + 1
+    assert loaded.preset_for(1) is None
     loaded = parse_manifest(SMALL.encode(), "m.toml")
     assert [r.pad for r in loaded.rules_for(0)] == [None, "zero", None]
-    assert loaded.from_preset and loaded.preset_for(0) == "fastchat-v0"
-    assert loaded.line_of(loaded.rule_path(0, 1)) == 10
+    assert loaded.preset_for(0) == "fastchat-v0"
 
 
 def test_without_a_delta_the_base_is_copied_or_goes_through_the_rules_of_apply():
     alone = 'schema = "vbuild/1"\nname = "x"\nbase = { uri = "file:b" }\n'
     loaded = parse_manifest(alone.encode(), "m.toml")
     assert loaded.rules_for() == (Rule(match="*", op="copy-base"),)
-    assert not loaded.from_preset
     ruled = alone + '[[apply.rule]]\nmatch = "a"\nop = "drop"\n'
     assert [r.op for r in parse_manifest(ruled.encode(), "m.toml").rules_for()] == ["drop"]
 
@@ -199,6 +196,9 @@ def test_what_is_not_pinned_is_listed_and_named_with_the_command_that_pins_it():
     assert caught.value.exit_status == 4
     assert caught.value.where == "dir/m.toml:6"
     assert caught.value.hint == "vbuild lock dir/m.toml"
+    with pytest.raises(NotLocked) as caught:
+        require_locked(parse_manifest(SMALL.encode(), "my models/m.toml"))
+    assert caught.value.hint == "vbuild lock 'my models/m.toml'"
     locked = parse_manifest(FULL.encode(), "m.toml")
     require_locked(locked)
     assert unpinned(locked.manifest) == []

@@ -488,18 +488,22 @@ def test_weights_that_are_missing_or_unclear(tmp_path, files, error, code):
 COMPANIONS = [
     "README.md",
     "added_tokens.json",
+    "chat_template.jinja",
     "config.json",
     "docs/LICENSE",
     "generation_config.json",
+    "merges.txt",
     "model.safetensors",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
+    "vocab.json",
     "vocab.txt",
 ]
 CONFIGS = ["config.json", "generation_config.json"]
-TOKENIZER = [n for n in COMPANIONS if n.startswith(("added", "special", "tokenizer"))]
+OTHERS = ["README.md", "docs/LICENSE", "model.safetensors", "vocab.txt"]
+TOKENIZER = [name for name in COMPANIONS if name not in (*CONFIGS, *OTHERS)]
 
 
 @pytest.mark.parametrize(

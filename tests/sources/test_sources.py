@@ -74,13 +74,20 @@ def test_a_path_that_the_system_refuses_is_unavailable(here):
         ("llama-7b", "bad-uri", "file:llama-7b"),
         ("/srv/llama", "bad-uri", "file:/srv/llama"),
         ("", "bad-uri", "file:PATH"),
-        ("file:", "bad-uri", "file:"),
+        ("file:", "bad-uri", "file:PATH"),
         ("file://host/x", "bad-uri", None),
         ("file:a\nb", "bad-uri", None),
         ("file:a\0b", "bad-uri", None),
-        ("s3://bucket/x", "unknown-scheme", "file:"),
+        ("s3://bucket/x", "unknown-scheme", "file:PATH"),
+        ("https://huggingface.co/org/repo", "unknown-scheme", "file:PATH"),
+        ("C:\\models", "unknown-scheme", "file:PATH"),
         ("fil:x", "unknown-scheme", "did you mean file:?"),
         ("HF://org/repo", "unknown-scheme", "did you mean hf:?"),
+        ("hf:org/repo", "bad-uri", None),
+        ("hf://repo", "bad-uri", None),
+        ("hf://org/repo/file.bin", "bad-uri", None),
+        ("hf://../repo@main", "bad-uri", None),
+        ("hf://org/repo@", "bad-uri", None),
     ],
 )
 def test_a_uri_that_is_not_one_of_ours_is_refused(here, uri, code, hint):
@@ -99,7 +106,8 @@ def test_an_unknown_scheme_names_the_known_ones():
 
 
 def test_a_hub_uri_is_understood_but_not_fetched(here):
-    assert check_uri("hf://org/repo@main") == ("hf", "//org/repo@main")
+    for rest in ("//org/repo@main", "//lmsys/vicuna-7b-delta-v1.1", f"//o/r@{'0' * 40}"):
+        assert check_uri(f"hf:{rest}") == ("hf", rest)
     with pytest.raises(InvalidInput) as caught:
         resolve("hf://org/repo@main", here, None, option="--delta")
     error = caught.value

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vbuild.errors import InvalidInput
-from vbuild.formats.torch import read_tensors
+from vbuild.files import InputFile
+from vbuild.formats.registry import format_of
 from vbuild.tensors import DType, TensorSpec
 
 __all__ = ["NAME", "MemoryFile", "read", "refusal", "values"]
@@ -35,7 +38,8 @@ class MemoryFile:
 
 def read(data: bytes) -> dict[str, TensorSpec]:
     """The tensors of the checkpoint ``data``, by name, in its order."""
-    return {spec.name: spec for spec in read_tensors(MemoryFile(data))}  # type: ignore[arg-type]
+    file = cast(InputFile, MemoryFile(data))
+    return {spec.name: spec for spec in format_of(file).read_tensors(file)}
 
 
 def refusal(data: bytes) -> InvalidInput:

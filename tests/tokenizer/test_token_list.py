@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbuild.errors import InvalidInput
+from vbuild.tokenizer import token_list
 from vbuild.tokenizer.token_list import AddedPiece, check_piece, parse_token_list
 
 LIST = """\
@@ -80,6 +81,15 @@ def test_a_malformed_line_is_refused_with_its_number(data: bytes, code: str) -> 
     assert (caught.value.code, caught.value.exit_status) == (code, 2)
     assert caught.value.message.startswith("list.txt")
     assert "utf8" in str(data) or b"\xff" in data or caught.value.where == "list.txt:2"
+
+
+def test_no_list_is_longer_than_a_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_list, "MAX_PIECES", 3)
+    assert len(parse_token_list(b"C a\n\nC b\n\nC c\n\n", "list.txt")) == 3
+    with pytest.raises(InvalidInput) as caught:
+        parse_token_list(b"C a\nC b\nC c\nC d\n", "list.txt")
+    assert (caught.value.code, caught.value.exit_status) == ("tokenizer-list-malformed", 2)
+    assert caught.value.message == "list.txt: the list has more than 3 pieces"
 
 
 @pytest.mark.parametrize("piece", ["", "a\0b", "\ud800"], ids=["case_68_empty", "nul", "surrogate"])

@@ -226,8 +226,16 @@ def test_an_addition_that_cannot_be_is_refused(
     with pytest.raises(InvalidInput) as caught:
         patch_tokenizer({"tokenizer.model": MODEL, **files}, adds)
     assert (caught.value.code, caught.value.exit_status) == (code, 2)
-    assert caught.value.where == "[[tokenizer.add]]"
+    assert caught.value.where == "[tokenizer]"
     assert caught.value.message.isprintable()
+
+
+def test_case_65_an_id_that_is_taken_names_both_pieces() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        patch_tokenizer({"tokenizer.model": MODEL, "added_tokens.json": b'{"<a>": 300}'}, [PAD])
+    assert caught.value.message == (
+        '[tokenizer]: the piece "[PAD]" to add gets id 300, which "<a>" has'
+    )
 
 
 def test_too_many_pieces_are_refused() -> None:

@@ -73,16 +73,9 @@ def open_bundle(data: bytes, trusted: Sequence[PublicKey], *, where: str) -> Ope
     InvalidInput ``signature-malformed``, ``signature-unsupported``, ``signature-der``; Mismatch
     ``signer-untrusted``, ``hint-mismatch``, ``signature-invalid``.
     """
-    if len(data) > MAX_BUNDLE:
-        raise InvalidInput(
-            "file-too-large",
-            "the file is too large to be a signature",
-            where=where,
-            expected=f"at most {MAX_BUNDLE} bytes",
-            got=f"{len(data)} bytes",
-        )
     code = "signature-malformed"
-    root = Value(loads(data, where, code=code, max_elements=MAX_ELEMENTS), where, code)
+    document = loads(data, where, code=code, max_size=MAX_BUNDLE, max_elements=MAX_ELEMENTS)
+    root = Value(document, where, code)
     members = root.members(("mediaType", "verificationMaterial", "dsseEnvelope"))
     members["mediaType"].must_be(MEDIA_TYPE)
     hint = _hint(members["verificationMaterial"])

@@ -151,6 +151,13 @@ def load_public_key(data: bytes, where: str) -> PublicKey:
     key of another kind or form, ``key-off-curve`` for a point that is not on its curve
     (bad-inputs.md, 74).
     """
+    if data.startswith(b"ecdsa-sha2-nistp"):
+        raise key_error(
+            "key-unsupported",
+            "this is a public key in OpenSSH's form",
+            where,
+            hint="convert it: ssh-keygen -e -m PKCS8 -f KEY > NEW",
+        )
     label, der = single_block(data, where)
     if label.endswith("PRIVATE KEY"):
         raise key_error(

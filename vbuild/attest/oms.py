@@ -104,15 +104,14 @@ def verify_bundle(
     trusted: Sequence[PublicKey],
     *,
     where: str,
-    signature_name: str = SIGNATURE,
     allow_ignored: Collection[str] = (),
 ) -> VerifiedModel:
     """What ``bundle`` vouches for, if one of ``trusted`` signed it and it is strictly well-formed.
 
-    ``where`` names the bundle in errors; ``signature_name`` is its path inside the tree;
-    ``allow_ignored`` are further paths that a signature may leave out. The rules are the
-    module's. ``open_bundle``'s errors, and InvalidInput ``statement-malformed`` or
-    ``signature-unsupported``; Mismatch ``root-mismatch`` or ``ignores-too-much``.
+    ``where`` names the bundle in errors; ``allow_ignored`` are further paths that a signature may
+    leave out. The rules are the module's. ``open_bundle``'s errors, and InvalidInput
+    ``statement-malformed`` or ``signature-unsupported``; Mismatch ``root-mismatch`` or
+    ``ignores-too-much``.
     """
     opened = open_bundle(bundle, trusted, where=where)
     where = f"{where}: payload"
@@ -123,8 +122,8 @@ def verify_bundle(
     members["predicateType"].must_be(PREDICATE_TYPE)
     name, root = _subject(members["subject"])
     predicate = members["predicate"].members(("serialization", "resources"))
-    ignored = _ignored(predicate["serialization"], {*IGNORED, signature_name, *allow_ignored})
-    resources = _resources(predicate["resources"], {signature_name, *ignored})
+    ignored = _ignored(predicate["serialization"], {*IGNORED, SIGNATURE, *allow_ignored})
+    resources = _resources(predicate["resources"], {SIGNATURE, *ignored})
     found = model_root(list(resources.values()))
     if found != root:
         raise Mismatch(
@@ -151,12 +150,12 @@ def _subject(value: Value) -> tuple[str, str]:
 
 
 def _supported(value: Value, constant: str | bool) -> None:
-    if value.value != constant or type(value.value) is not type(constant):
+    if not value.equals(constant):
         raise InvalidInput(
             "signature-unsupported",
             "a kind of signature that vbuild does not verify",
             where=value.where,
-            expected=str(constant).lower(),
+            expected=json.dumps(constant),
             got=value.shown,
             hint="sign the model again with the method files and the hash sha256",
         )

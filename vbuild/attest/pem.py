@@ -80,7 +80,8 @@ def single_block(data: bytes, where: str) -> tuple[str, bytes]:
             "key-unsupported",
             "this is a certificate, and a bare key is needed",
             where,
-            hint="take the key out: openssl x509 -in CERTIFICATE -pubkey -noout",
+            hint="to verify, take its public key: openssl x509 -in CERTIFICATE -pubkey -noout; "
+            "to sign, use the private key that belongs to it",
         )
     if text.count("-----BEGIN ") > 1:
         hint = None

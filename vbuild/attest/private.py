@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import struct
 from dataclasses import dataclass, field
@@ -129,18 +130,18 @@ def load_private_key(path: Path, passphrase: bytes | None = None) -> PrivateKey:
     """
     where = str(path)
     with InputFile(path, where) as file:
+        # One byte above the limit is enough for the parser to refuse the size.
+        data = file.pread(0, min(file.size, MAX_PEM + 1))
         mode = stat.S_IMODE(os.fstat(file.fd).st_mode)
-        if mode & 0o077:
+        if mode & 0o077 and b"PRIVATE KEY-----" in data:
             raise InvalidInput(
                 "key-permissions",
                 "others have access to this private key",
                 where=where,
                 expected="mode 0600",
                 got=f"mode {mode:04o}",
-                hint=f"chmod 600 {where}",
+                hint=f"chmod 600 {shlex.quote(where)}",
             )
-        # One byte above the limit is enough for the parser to refuse the size.
-        data = file.pread(0, min(file.size, MAX_PEM + 1))
     return parse_private_key(data, passphrase, where)
 
 

@@ -13,11 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vbuild.errors import InvalidInput
-from vbuild.strict_json import Json
+from vbuild.strict_json import Json, quoted
 
 __all__ = ["Value"]
-
-_LONGEST = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +36,10 @@ class Value:
             raise self.error("not an object", got=self.shown)
         for key in required:
             if key not in self.value:
-                raise self.error(f"member {key!r} is missing")
+                raise self.error(f"member {quoted(key)} is missing")
         for key in self.value:
             if key not in required and key not in optional:
-                raise self.error(f"unknown member {_shortened(key)!r}")
+                raise self.error(f"unknown member {quoted(key)}")
         return {k: Value(v, f"{self.where}.{k}", self.code) for k, v in self.value.items()}
 
     def items(self) -> Iterator[Value]:
@@ -65,23 +63,24 @@ class Value:
             raise self.error("not a string", got=self.shown)
         return self.value
 
-    def must_be(self, constant: str | bool) -> None:
-        """Raise unless the value is ``constant``, of the same type."""
-        if type(self.value) is not type(constant) or self.value != constant:
-            expected = constant if isinstance(constant, str) else str(constant).lower()
-            raise self.error("not the value that it must have", expected=expected, got=self.shown)
+    def equals(self, constant: str | bool) -> bool:
+        """Whether the value is ``constant``, of the same type."""
+        return type(self.value) is type(constant) and self.value == constant
+
+    def must_be(self, constant: str) -> None:
+        """Raise unless the value is ``constant``."""
+        if not self.equals(constant):
+            raise self.error(
+                "not the value that it must have", expected=quoted(constant), got=self.shown
+            )
 
     @property
     def shown(self) -> str:
         """The value as an error message shows it, never long."""
         if isinstance(self.value, str):
-            return _shortened(self.value) or "an empty string"
+            return quoted(self.value)
         if isinstance(self.value, dict):
             return "an object"
         if isinstance(self.value, list):
             return "a list"
         return json.dumps(self.value)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from vbuild.attest.keys import PublicKey, distinct
-from vbuild.attest.names import SIGNATURE
 from vbuild.attest.oms import VerifiedModel, verify_bundle
 from vbuild.errors import InvalidInput, Mismatch
 
@@ -62,7 +61,6 @@ def agree(
     trusted: Sequence[PublicKey],
     *,
     threshold: int = 1,
-    signature_name: str = SIGNATURE,
     allow_ignored: Collection[str] = (),
 ) -> Agreement:
     """What at least ``threshold`` trusted keys say in ``bundles`` of (label, content).
@@ -75,13 +73,7 @@ def agree(
     refused: list[InvalidInput | Mismatch] = []
     for where, content in bundles:
         try:
-            model = verify_bundle(
-                content,
-                trusted,
-                where=where,
-                signature_name=signature_name,
-                allow_ignored=allow_ignored,
-            )
+            model = verify_bundle(content, trusted, where=where, allow_ignored=allow_ignored)
         except (InvalidInput, Mismatch) as e:
             refused.append(e)
         else:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def _check_directory(directory: Path) -> None:
             "others may write to the directory that says which keys are trusted",
             where=str(directory),
             got=f"mode {mode:04o}",
-            hint=f"chmod go-w {directory}",
+            hint=f"chmod go-w {shlex.quote(str(directory))}",
         )
 
 
@@ -108,6 +109,17 @@ def load_or_create_user_key(config_dir: Path, passphrase: bytes | None = None) -
     return UserKey(key, path, created)
 
 
+def _is_there(path: Path) -> bool:
+    """Whether ``path`` exists; Unavailable where that cannot be found out."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as e:
+        raise os_error(e, str(path), "read") from e
+    return True
+
+
 def read_public_key(path: Path) -> PublicKey:
     """The public key in the file ``path``; ``load_public_key``'s errors, Unavailable."""
     return load_public_key(read_small(path, str(path), MAX_PEM), str(path))
@@ -118,14 +130,15 @@ def trusted_keys(config_dir: Path) -> tuple[PublicKey, ...]:
     directory is not there.
 
     A file that is not a public key is an error, not skipped: the user meant to trust something.
+    ``load_public_key``'s errors; InvalidInput ``key-permissions``; Unavailable.
     """
-    if not config_dir.is_dir():
+    if not _is_there(config_dir):
         return ()
     _check_directory(config_dir)
     own = config_dir / PUBLIC
-    paths = [own] if own.exists() else []
+    paths = [own] if _is_there(own) else []
     others = config_dir / TRUSTED
-    if others.is_dir():
+    if _is_there(others):
         _check_directory(others)
         try:
             paths += sorted(path for path in others.iterdir() if path.suffix == ".pub")

@@ -1,6 +1,6 @@
 """The files that a manifest pins: where they are, and whether they are what it says.
 
-- Only files under ``files`` are looked at, and every one of them, used or not (architecture: files).
+- Only files under ``files`` are looked at, and every one of them, used or not.
 - A missing file, a wrong type and a wrong size are said before anything is hashed
   (bad-inputs.md, 16, 18, 20).
 - Small files that are not weights are read once, into memory: the bytes hashed are the bytes used.
@@ -133,7 +133,7 @@ def is_small(material: Material) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class InputVerdict:
-    """What became of checking one input: ``actual`` is its digest, ``problem`` why there is none."""
+    """What became of an input: ``actual`` is its digest, ``problem`` why there is none."""
 
     label: str
     expected: str

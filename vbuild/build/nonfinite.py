@@ -38,7 +38,8 @@ def nonfinite_error(output: OutputFile, fault: _core.Fault) -> InvalidInput:
     )
     return InvalidInput(
         "nonfinite-result",
-        f"element [{', '.join(map(str, index))}] is not finite: {_formula(segment, a, b)} = {result}",
+        f"element [{', '.join(map(str, index))}] is not finite: "
+        f"{_formula(segment, a, b)} = {result}",
         where=recipe.name,
         hint='look for damaged inputs; if this is meant, set nonfinite = "allow" in [output]',
     )

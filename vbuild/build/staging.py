@@ -3,9 +3,9 @@
 - Beside the output stands ``.NAME.vbuild``, mode 0700 and ours alone; it is locked while a build
   runs. Nothing in it looks like a model: a shard is ``weights/NAME.part`` until the end.
 - A finished shard gets a receipt (:mod:`vbuild.build.receipt`) after it is on disk.
-- Publishing renames: first the attest directory, then the model directory, each complete and synced.
-  So whatever stops the build, what has the output's name is whole (bad-inputs.md, 28); an output
-  that is being replaced is put back, at the latest by the next run.
+- Publishing renames: first the attest directory, then the model directory, each complete and
+  synced. So whatever stops the build, what has the output's name is whole (bad-inputs.md, 28); an
+  output that is being replaced is put back, at the latest by the next run.
 - Modes do not depend on the umask (87).
 """
 
@@ -168,7 +168,7 @@ class Staging:
         model, beside = self.root / MODEL, self.root / ATTEST
         _write_tree(model, files)
         for name in weights:
-            os.rename(self.part(name), model / name)
+            self.part(name).rename(model / name)
         sync_directory(model)
         _write_tree(beside, attest)
         try:
@@ -192,7 +192,7 @@ class Staging:
             for receipt in sorted((self.root / "receipts").glob("*.json")):
                 made = model / receipt.stem
                 if made.is_file():
-                    os.rename(made, self.part(receipt.stem))
+                    made.rename(self.part(receipt.stem))
         for name in (MODEL, ATTEST, OLD_MODEL, OLD_ATTEST):
             _remove(self.root / name)
 
@@ -201,11 +201,16 @@ class Staging:
             return
         if os.path.lexists(name):
             _remove(self.root / ATTEST)
-            os.rename(name, self.root / ATTEST)
-        os.rename(self.root / old, name)
+            name.rename(self.root / ATTEST)
+        (self.root / old).rename(name)
 
     def remove(self) -> None:
-        """Delete the directory and everything in it, as far as that is possible."""
+        """Delete the directory and everything in it, as far as that is possible.
+
+        What could not be put back is left for the next run to put back.
+        """
+        if (self.root / MODEL).is_dir() and os.path.lexists(self.root / OLD_MODEL):
+            return
         shutil.rmtree(self.root, ignore_errors=True)
 
 
@@ -231,8 +236,8 @@ def _move(new: Path, name: Path, old: Path | None) -> None:
     """Give ``new`` the name ``name``; what has it now is moved to ``old``, without which it is an
     error (but for an empty directory)."""
     if old is not None and os.path.lexists(name):
-        os.rename(name, old)
-    os.rename(new, name)
+        name.rename(old)
+    new.rename(name)
 
 
 @contextlib.contextmanager
@@ -257,6 +262,9 @@ def open_staging(out: Path) -> Iterator[Staging]:
             )
         root.chmod(0o700)
         lock = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except NotADirectoryError as e:
+        what = "a file is where a directory would have to be"
+        raise InvalidInput("not-a-directory", what, where=str(out.parent)) from e
     except OSError as e:
         raise os_error(e, str(root), "create") from e
     try:
@@ -267,7 +275,7 @@ def open_staging(out: Path) -> Iterator[Staging]:
                 make_directories(root / name, 0o700)
             staging.recover()
         except OSError as e:
-            raise os_error(e, str(root), "tidy up") from e
+            raise os_error(e, str(root), "clear") from e
         yield staging
     finally:
         os.close(lock)

@@ -63,7 +63,7 @@ def _weights(found: Mapping[str, bytes]) -> str:
 
 def _files(path: Path) -> dict[str, Path]:
     """The files of a directory by name, or the one file that ``path`` is."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 (also answers where it may not look)
         return {path.name: path}
     try:
         files = {p.name: p for p in sorted(path.iterdir()) if p.is_file()}

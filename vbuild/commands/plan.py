@@ -69,6 +69,6 @@ def _memory(prepared: Prepared, jobs: int) -> int:
 def _existing(path: Path) -> Path:
     """The nearest directory above ``path`` that is there."""
     path = Path(os.path.abspath(path))
-    while not path.is_dir():
+    while not os.path.isdir(path):  # noqa: PTH112 (also answers where it may not look)
         path = path.parent
     return path

@@ -50,7 +50,7 @@ def verify(
     """
     if not os.path.lexists(target):
         raise Unavailable("file-missing", "no such model directory or manifest", where=str(target))
-    if target.is_dir():
+    if os.path.isdir(target):  # noqa: PTH112 (also answers where it may not look)
         return verify_tree(
             target,
             trust(key, environment),

@@ -19,7 +19,15 @@ from vbuild.errors import InvalidInput
 from vbuild.files import InputFile
 from vbuild.tensors import TensorSpec
 
-__all__ = ["FORMATS", "HEAD", "Format", "check_foreign", "format_named", "format_of"]
+__all__ = [
+    "FORMATS",
+    "HEAD",
+    "Format",
+    "check_foreign",
+    "check_lfs_pointer",
+    "format_named",
+    "format_of",
+]
 
 HEAD: Final = 512
 """Bytes; how much of a file :func:`format_of` looks at."""
@@ -101,11 +109,8 @@ def _refuse_page(file: InputFile, kind: str, what: str) -> NoReturn:
     )
 
 
-def check_foreign(head: bytes, where: str) -> None:
-    """Refuse a file whose first bytes show that neither a checkpoint nor its index was fetched.
-
-    Raises InvalidInput: ``git-lfs-pointer``, ``html-page``, ``gguf-input``.
-    """
+def check_lfs_pointer(head: bytes, where: str) -> None:
+    """Refuse (``git-lfs-pointer``) a file that only says where Git LFS keeps the content."""
     if head.startswith(b"version https://git-lfs.github.com/spec"):
         raise InvalidInput(
             "git-lfs-pointer",
@@ -113,6 +118,14 @@ def check_foreign(head: bytes, where: str) -> None:
             where=where,
             hint="run `git lfs pull` in the repository that it comes from",
         )
+
+
+def check_foreign(head: bytes, where: str) -> None:
+    """Refuse a file whose first bytes show that neither a checkpoint nor its index was fetched.
+
+    Raises InvalidInput: ``git-lfs-pointer``, ``html-page``, ``gguf-input``.
+    """
+    check_lfs_pointer(head, where)
     if _MARKUP.match(head):
         raise InvalidInput(
             "html-page",

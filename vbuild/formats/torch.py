@@ -2,8 +2,8 @@
 
 - Two containers: a zip archive (`torch_archive`) and the older stream (`torch_legacy`); both
   hold a pickle, which a machine of our own interprets symbolically (`torch_pickle`).
-- The older tar form is refused; so are pages and pointers that were saved in a file's place,
-  each by what it is.
+- The older tar form is refused, and so is whatever else bears the suffix of a checkpoint, each by
+  what it is.
 - Only structure is read. What was read stays in the file's memory of ranges, for its hash.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from vbuild.errors import InvalidInput
 from vbuild.files import InputFile
-from vbuild.formats.registry import check_foreign
+from vbuild.formats.registry import HEAD
 from vbuild.formats.torch_archive import read_archive
 from vbuild.formats.torch_legacy import MAGIC, read_stream
 from vbuild.tensors import TensorSpec
@@ -20,12 +20,11 @@ __all__ = ["read_tensors", "sniff"]
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PICKLE = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
-_HEAD = 512
 _TAR_AT = 257
 
 
 def sniff(head: bytes) -> bool:
-    """Whether a file that starts with ``head`` (512 bytes are enough) means to be PyTorch's.
+    """Whether a file that starts with ``head`` (HEAD bytes are enough) means to be PyTorch's.
 
     True for a zip archive, a legacy stream and a tar archive, even if :func:`read_tensors` then
     refuses it with a reason.
@@ -37,14 +36,13 @@ def read_tensors(file: InputFile) -> list[TensorSpec]:
     """The tensors of the checkpoint ``file``, in the order of its state dict.
 
     Offsets are absolute; strides are as saved. No tensor's values are read, no pickled name is
-    resolved, nothing is run. Raises InvalidInput (bad-inputs.md, 32, 33, 48-56).
+    resolved, nothing is run. Raises InvalidInput (bad-inputs.md, 48-56).
     """
-    head = file.pread(0, min(_HEAD, file.size))
+    head = file.pread(0, min(HEAD, file.size))
     if head.startswith(_ZIP):
         return read_archive(file)
     if head.startswith(MAGIC):
         return read_stream(file)
-    check_foreign(head, file.name)
     raise _refusal(head, file.name)
 
 

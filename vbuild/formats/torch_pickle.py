@@ -71,8 +71,14 @@ class _Machine:
     def run(self) -> Pickle:
         """Interpret opcodes up to STOP."""
         self.at = self.source.position
-        if self.source.take(2) != b"\x80\x02":
-            raise self.error("pickle-malformed", "the pickle does not start with protocol 2")
+        start = self.source.take(2)
+        if start != b"\x80\x02":
+            again = "save the state dict again, with torch.save's own pickle_protocol"
+            raise self.error(
+                "pickle-malformed",
+                "the pickle does not start with protocol 2",
+                hint=again if start[0] == 0x80 else None,
+            )
         for _ in range(OPCODE_LIMIT):
             self.at = self.source.position
             self.code = self.source.take(1)

@@ -17,26 +17,18 @@ from typing import Final
 from vbuild.errors import InvalidInput, Unavailable
 from vbuild.files import os_error, read_small
 from vbuild.formats.index import parse_index
+from vbuild.formats.registry import FORMATS
 from vbuild.manifest.outline import KeyPath
 from vbuild.manifest.paths import clean_relative_path, path_fault
 from vbuild.manifest.schema import Manifest
+from vbuild.tokenizer import CONFIG_FILES, TOKENIZER_FILES
 
 __all__ = ["companions", "discover"]
-
-CONFIG_FILES: Final = ("config.json", "generation_config.json")
-TOKENIZER_FILES: Final = (
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-)
 
 _USUAL: Final = (
     ("safetensors", "model.safetensors.index.json", "model.safetensors"),
     ("torch", "pytorch_model.bin.index.json", "pytorch_model.bin"),
 )
-_SUFFIXES: Final = (("safetensors", (".safetensors",)), ("torch", (".bin", ".pth", ".pt")))
 _NUMBERED = re.compile(r"(.*[^0-9])[0-9]+-of-([0-9]+)(\.[a-z]+)")
 _NOT_WEIGHTS = re.compile(
     r"training_args\.bin|(optimizer|scheduler|scaler|rng_state.*)\.(bin|pth?)"
@@ -66,16 +58,14 @@ def discover(
     """The names of the input's files, sorted; ``container`` is the input's ``format``.
 
     Raises InvalidInput (``weights-unclear``) where it is not clear which files are the weights,
-    Unavailable (``no-weights``, ``file-missing``) where some are not there.
+    Unavailable (``no-weights``) where there are none. Whether those that are ``required`` or that
+    an index lists are there is not looked at.
     """
     try:
         names = sorted(entry.name for entry in directory.iterdir())
     except OSError as e:
         raise os_error(e, str(directory), "list") from e
     present = {name for name in names if path_fault(name) is None}
-    for name in required:
-        if not (directory / name).exists():
-            raise Unavailable("file-missing", "no such file", where=str(directory / name))
     found = set(required) | (present & set(optional))
     return sorted(found | set(_weights(directory, present, container)))
 
@@ -87,28 +77,28 @@ def _weights(directory: Path, present: set[str], container: str) -> list[str]:
                 return [index, *_listed(directory, index)]
             if single in present:
                 return [single]
-    for kind, suffixes in _SUFFIXES:
-        if container in ("auto", kind):
-            candidates = sorted(
-                name
-                for name in present
-                if name.endswith(suffixes) and not _NOT_WEIGHTS.fullmatch(name)
+    wanted = [fmt for fmt in FORMATS if container in ("auto", fmt.name)]
+    for fmt in wanted:
+        candidates = sorted(
+            name
+            for name in present
+            if name.endswith(fmt.suffixes) and not _NOT_WEIGHTS.fullmatch(name)
+        )
+        if len(candidates) == 1 or (candidates and _is_one_set(candidates)):
+            return candidates
+        if candidates:
+            raise InvalidInput(
+                "weights-unclear",
+                f"{len(candidates)} files could be the weights",
+                where=str(directory),
+                got=", ".join(candidates[:4]),
+                hint='list the right ones under `files`, as "NAME" = {}, and lock again',
             )
-            if len(candidates) == 1 or (candidates and _is_one_set(candidates)):
-                return candidates
-            if candidates:
-                raise InvalidInput(
-                    "weights-unclear",
-                    f"{len(candidates)} files could be the weights",
-                    where=str(directory),
-                    got=", ".join(candidates[:4]),
-                    hint='list the right ones under `files`, as "NAME" = {}, and lock again',
-                )
     raise Unavailable(
         "no-weights",
         "no weights in this directory",
         where=str(directory),
-        expected=" or ".join(s for k, (s, *_) in _SUFFIXES if container in ("auto", k)),
+        expected=" or ".join(suffix for fmt in wanted for suffix in fmt.suffixes),
     )
 
 

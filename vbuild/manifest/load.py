@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,19 +67,6 @@ class LoadedManifest:
         """The preset that :meth:`rules_for` comes from, or None for rules of the manifest."""
         chosen = _chosen(self.manifest, delta_index)
         return None if chosen is None else chosen.preset
-
-    @property
-    def from_preset(self) -> bool:
-        """Whether every list of rules comes from a preset, so that a rule may claim nothing."""
-        return all(self.preset_for(i) is not None for i in range(len(self._rules)))
-
-    def rule_path(self, delta_index: int, rule_index: int) -> KeyPath:
-        """Where the manifest has that rule of :meth:`rules_for`, or names its preset."""
-        chosen = _chosen(self.manifest, delta_index)
-        table: KeyPath = ("delta", delta_index) if isinstance(chosen, Delta) else ("apply",)
-        if self.preset_for(delta_index) is not None:
-            return (*table, "preset")
-        return (*table, "rule", rule_index)
 
     def line_of(self, key_path: KeyPath) -> int:
         """The line of ``("delta", 0, "files", "model.bin")``, or of what is nearest around it."""
@@ -189,6 +177,11 @@ def unpinned_paths(manifest: Manifest) -> list[KeyPath]:
     return paths
 
 
+def lock_command(loaded: LoadedManifest) -> str:
+    """The command that pins what is not pinned, as it can be typed."""
+    return f"vbuild lock {shlex.quote(str(loaded.path))}"
+
+
 def require_locked(loaded: LoadedManifest) -> None:
     """Raise NotLocked, naming the first gap and the command that fills it, unless all is pinned."""
     gaps = unpinned_paths(loaded.manifest)
@@ -199,5 +192,5 @@ def require_locked(loaded: LoadedManifest) -> None:
             f"{format_path(gaps[0])}{others} is not pinned",
             where=loaded.place(gaps[0]),
             expected="a sha256 for each file that the build reads",
-            hint=f"vbuild lock {loaded.path}",
+            hint=lock_command(loaded),
         )

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbuild.errors import InvalidInput, Mismatch, NotLocked, VbuildError
-from vbuild.files import Identity, InputFile, os_error, write_atomic
+from vbuild.files import Identity, InputFile, changed, os_error, write_atomic
+from vbuild.formats.registry import HEAD, check_lfs_pointer
 from vbuild.manifest.check import inputs
 from vbuild.manifest.discover import companions, discover
 from vbuild.manifest.edit import Pin, pinned_text
-from vbuild.manifest.load import LoadedManifest, load_manifest, unpinned_paths
+from vbuild.manifest.load import LoadedManifest, load_manifest, lock_command, unpinned_paths
 from vbuild.manifest.outline import KeyPath, format_path
 from vbuild.sources import resolve
 
@@ -27,8 +28,6 @@ __all__ = ["HashFiles", "LockResult", "lock_manifest"]
 
 HashFiles = Callable[[Sequence[Path]], Sequence[str]]
 """Paths -> their SHA-256 digests in hexadecimal, in the same order."""
-
-_LFS_POINTER = b"version https://git-lfs.github.com/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +113,7 @@ def _collect(loaded: LoadedManifest, overrides: Sequence[Path | None], check: bo
 
 def _file(place: KeyPath, path: Path, size: int | None, sha256: str | None) -> _File:
     with InputFile(path, str(path)) as f:
-        head = f.pread(0, min(f.size, len(_LFS_POINTER)))
-        if head == _LFS_POINTER:
-            raise InvalidInput(
-                "git-lfs-pointer",
-                "a Git LFS pointer, not the file itself",
-                where=str(path),
-                hint="run `git lfs pull` there",
-            )
+        check_lfs_pointer(f.pread(0, min(f.size, HEAD)), f.name)
         return _File(place, path, size, sha256, f.identity)
 
 
@@ -141,12 +133,7 @@ def _judge(
     for f, digest in zip(sized, digests, strict=True):
         with InputFile(f.path, str(f.path)) as again:
             if again.identity != f.identity:
-                raise Mismatch(
-                    "file-changed",
-                    "the file changed while it was being hashed",
-                    where=str(f.path),
-                    hint="make sure that nothing writes to the inputs, then run again",
-                )
+                raise changed(again.name)
         if f.sha256 not in (None, digest):
             problems.append(_untrue(loaded, f, "sha256", str(f.sha256), digest))
         pins.append(Pin(f.place, f.identity.size, digest))
@@ -170,7 +157,7 @@ def _gaps(loaded: LoadedManifest) -> list[VbuildError]:
             "not-locked",
             f"{format_path(path)} is not pinned",
             where=loaded.place(path),
-            hint=f"vbuild lock {loaded.path}",
+            hint=lock_command(loaded),
         )
         for path in unpinned_paths(loaded.manifest)
     ]

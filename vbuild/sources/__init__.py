@@ -18,17 +18,26 @@ from types import MappingProxyType
 
 from vbuild.errors import InvalidInput, Unavailable
 from vbuild.files import os_error
-from vbuild.sources import local
+from vbuild.sources import hub, local
 
-__all__ = ["SCHEMES", "Source", "check_uri", "resolve"]
+__all__ = ["SCHEMES", "Scheme", "Source", "check_uri", "resolve"]
 
-SCHEMES: Mapping[str, Callable[[str, Path], Path] | None] = MappingProxyType(
-    {"file": local.directory, "hf": None}
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A kind of URI: ``check(rest of the URI, where)`` judges its form.
+
+    ``directory(rest, the manifest's directory)`` is where its files are; None where the scheme
+    may stand in a manifest, but only a local copy can be used yet.
+    """
+
+    check: Callable[[str, str | None], None]
+    directory: Callable[[str, Path], Path] | None
+
+
+SCHEMES: Mapping[str, Scheme] = MappingProxyType(
+    {"file": Scheme(local.check, local.directory), "hf": Scheme(hub.check, None)}
 )
-"""Scheme -> ``(rest of the URI, the manifest's directory) -> directory``.
-
-None: the scheme may stand in a manifest, but only a local copy can be used yet.
-"""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.+)", re.DOTALL)
 
@@ -51,13 +60,14 @@ def check_uri(uri: str, where: str | None = None) -> tuple[str, str]:
         raise InvalidInput("bad-uri", "a URI has no control characters", where=where, got=uri)
     match = _SCHEME.fullmatch(uri)
     if match is None:
+        path = "PATH" if not uri or uri.endswith(":") else uri
         raise InvalidInput(
             "bad-uri",
             "not a URI",
             where=where,
             expected="file:PATH",
             got=repr(uri),
-            hint=f"a local directory is written file:{uri or 'PATH'}",
+            hint=f"a local directory is written file:{path}",
         )
     scheme, rest = match[1], match[2]
     if scheme not in SCHEMES:
@@ -69,10 +79,11 @@ def check_uri(uri: str, where: str | None = None) -> tuple[str, str]:
             where=where,
             expected=" or ".join(f"{name}:" for name in known),
             got=f"{scheme}:",
-            hint=f"did you mean {near[0]}:?" if near else f"a local directory is file:{rest}",
+            hint=f"did you mean {near[0]}:?"
+            if near
+            else "download it and write its directory as file:PATH",
         )
-    if SCHEMES[scheme] is local.directory:
-        local.check(rest, where)
+    SCHEMES[scheme].check(rest, where)
     return scheme, rest
 
 
@@ -87,11 +98,11 @@ def resolve(
     where a directory should be; Unavailable (``source-missing``) where nothing is there.
     """
     scheme, rest = check_uri(uri)
-    opener = SCHEMES[scheme]
+    known = SCHEMES[scheme]
     if override is not None:
         directory = override
-    elif opener is not None:
-        directory = opener(rest, manifest_dir)
+    elif known.directory is not None:
+        directory = known.directory(rest, manifest_dir)
     else:
         raise InvalidInput(
             "not-supported-yet",

@@ -27,6 +27,5 @@ def check(rest: str, where: str | None = None) -> None:
 
 
 def directory(rest: str, manifest_dir: Path) -> Path:
-    """The directory that ``file:`` + ``rest`` names (it need not exist)."""
-    check(rest)
+    """The directory that ``file:`` + ``rest``, which is checked, names (it need not exist)."""
     return manifest_dir / (rest[2:] if rest.startswith("///") else rest)

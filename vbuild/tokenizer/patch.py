@@ -69,7 +69,7 @@ PIECE_TYPES: Final[Mapping[PieceKind, PieceType]] = {
 }
 """SentencePiece's type for each type of the manifest."""
 
-_REQUEST = "[[tokenizer.add]]"
+_REQUEST = "[tokenizer]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from vbuild.errors import InvalidInput
 from vbuild.strict_json import quoted
+from vbuild.tokenizer.sentencepiece_model import MAX_PIECES
 
 __all__ = ["AddedPiece", "PieceKind", "check_piece", "parse_token_list"]
 
@@ -53,7 +55,7 @@ def check_piece(piece: str, where: str) -> None:
 def parse_token_list(data: bytes, where: str) -> tuple[AddedPiece, ...]:
     """The pieces of the list ``data``, in order; ``where`` names the file in errors.
 
-    Raises InvalidInput: ``tokenizer-list-malformed`` for a line of another form,
+    Raises InvalidInput: ``tokenizer-list-malformed`` for a line of another form or too many,
     ``tokenizer-piece-invalid`` for what cannot be a piece.
     """
     try:
@@ -62,9 +64,14 @@ def parse_token_list(data: bytes, where: str) -> tuple[AddedPiece, ...]:
         raise InvalidInput(
             "tokenizer-list-malformed", f"the list is not UTF-8 at byte {e.start}", where=where
         ) from e
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
-    return tuple(_parse_line(line, f"{where}:{number}") for number, line in stripped if line)
+    pieces: list[AddedPiece] = []
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        if stripped := line.strip():
+            if len(pieces) == MAX_PIECES:
+                what = f"the list has more than {MAX_PIECES} pieces"
+                raise InvalidInput("tokenizer-list-malformed", what, where=where)
+            pieces.append(_parse_line(stripped, f"{where}:{number}"))
+    return tuple(pieces)
 
 
 def _parse_line(line: str, where: str) -> AddedPiece:

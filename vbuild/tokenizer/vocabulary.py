@@ -130,13 +130,19 @@ def place_pieces(
                 "tokenizer-piece-exists",
                 f"the piece {quoted(add.piece)} to add is already there, with id {known}",
                 where=where,
-                hint="remove it from [[tokenizer.add]]",
+                hint="take it out of the pieces to add",
             )
         if known is not None and known != i:
-            raise _other_id(where, f"the piece {quoted(add.piece)} to add has another id", i, known)
+            raise _other_id(
+                where,
+                f"the piece {quoted(add.piece)} to add has another id",
+                expected=f"id {i}",
+                got=f"id {known}",
+            )
         if tokens.get(i, add.piece) != add.piece:
             raise _other_id(
-                where, f"the id of the piece to add is taken by {quoted(tokens[i])}", i, i
+                where,
+                f"the piece {quoted(add.piece)} to add gets id {i}, which {quoted(tokens[i])} has",
             )
         if known is not None and add.kind == "normal":
             raise InvalidInput(
@@ -165,13 +171,15 @@ def _check_pad(adds: Sequence[AddedPiece], where: str) -> None:
         )
 
 
-def _other_id(where: str, what: str, expected: int, got: int) -> InvalidInput:
+def _other_id(
+    where: str, what: str, expected: str | None = None, got: str | None = None
+) -> InvalidInput:
     return InvalidInput(
         "tokenizer-id",
         what,
         where=where,
-        expected=f"id {expected}",
-        got=f"id {got}",
+        expected=expected,
+        got=got,
         hint="list the tokens that the source adds already first, in the order of their ids",
     )
 

@@ -383,6 +383,20 @@ def test_case_24_a_file_that_changes_while_it_is_hashed_is_not_pinned(here):
     assert (here / "m.toml").read_text() == text
 
 
+def test_an_edit_that_is_made_while_the_inputs_are_hashed_is_not_lost(here):
+    text = f'{HEAD}[base]\nuri = "file:base"\n'
+
+    def edit(paths):
+        (here / "m.toml").write_text(text + "# edited\n")
+        return hash_files(paths)
+
+    (here / "m.toml").write_text(text)
+    with pytest.raises(Mismatch) as caught:
+        lock_manifest(here / "m.toml", hash_files=edit)
+    assert caught.value.code == "file-changed" and "m.toml" in caught.value.message
+    assert (here / "m.toml").read_text() == text + "# edited\n"
+
+
 def test_case_27_a_full_disk_leaves_the_manifest_as_it_was(here, monkeypatch):
     text = f'{HEAD}[base]\nuri = "file:base"\n'
     (here / "m.toml").write_text(text)

@@ -132,7 +132,14 @@ def test_on_missing_drop_leaves_it_out(where: str) -> None:
 def test_case_59_types_that_differ_are_an_error_that_names_compute() -> None:
     error = refused([spec("w")], [spec("w", dtype=DType.F32)], ADD)
     assert error.message == "w: the base has F16 and the delta has F32"
-    assert 'compute = "float16", "bfloat16" or "float32"' in str(error.hint)
+    assert 'compute = "float16", "bfloat16", "float32" or "as-stored"' in str(error.hint)
+
+
+def test_as_stored_allows_types_that_differ_and_converts_neither() -> None:
+    rules = [Rule(match="*", op="add", compute="as-stored")]
+    recipe = claimed([spec("w")], [spec("w", dtype=DType.F32)], rules=rules)["w"]
+    assert recipe.dtype is DType.F16
+    assert [step.compute for step in recipe.bands[0].steps] == [None]
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbuild.errors import InvalidInput, Mismatch, NotLocked, VbuildError
-from vbuild.files import Identity, InputFile, changed, os_error, write_atomic
+from vbuild.files import Identity, InputFile, changed, os_error, read_small, write_atomic
 from vbuild.formats.registry import HEAD, check_lfs_pointer
 from vbuild.manifest.check import inputs
 from vbuild.manifest.discover import companions, discover
@@ -84,7 +84,7 @@ def lock_manifest(
         raise problems[0]
     text = pinned_text(loaded.data, loaded.outline, pins)
     if text != loaded.data:
-        _write(path, text)
+        _write(path, loaded.data, text)
     return LockResult(text != loaded.data, text, ())
 
 
@@ -163,8 +163,14 @@ def _gaps(loaded: LoadedManifest) -> list[VbuildError]:
     ]
 
 
-def _write(path: Path, text: bytes) -> None:
-    """Replace the manifest, or the file that a symbolic link to it names."""
+def _write(path: Path, before: bytes, text: bytes) -> None:
+    """Replace the manifest, or the file that a symbolic link to it names.
+
+    Mismatch (``file-changed``) if it is not what was read ``before``: hashing takes minutes, and
+    what somebody has written meanwhile must not be lost.
+    """
+    if read_small(path, str(path)) != before:
+        raise changed(str(path))
     try:
         target = path.resolve()
         write_atomic(target, text, mode=stat.S_IMODE(target.stat().st_mode))

@@ -280,11 +280,12 @@ def _check_types(have: Recipe, delta: TensorSpec, rule: Rule) -> DType | None:
         raise _Disagreement(
             have.name,
             f"the base has {have.dtype} and the delta has {delta.dtype}",
-            'if this is meant, say how to add them: compute = "float16", "bfloat16" or "float32" '
-            "in the rule",
+            'if this is meant, say how to add them: compute = "float16", "bfloat16", "float32" or '
+            '"as-stored" in the rule',
         )
-    # Without a word it is the type that both have, also where an earlier delta has left another.
-    return have.dtype if rule.compute is None else DType.from_long_name(rule.compute)
+    if rule.compute is None:  # the type that both have, also where an earlier delta left another
+        return have.dtype
+    return None if rule.compute == "as-stored" else DType.from_long_name(rule.compute)
 
 
 def _check_shapes(have: Recipe, delta: TensorSpec, rule: Rule) -> None:

@@ -37,7 +37,6 @@ LIBRARIES = {  # the only rooms that may import a library
     "click": {"cli"},
     "rich": {"cli", "report"},
     "tomli": {"manifest"},
-    "tomlkit": {"manifest"},
     "msgspec": {"manifest"},
     "sentencepiece": {"tokenizer"},
     "Crypto": {"attest"},

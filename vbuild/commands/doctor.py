@@ -18,7 +18,7 @@ from vbuild.errors import VbuildError
 
 __all__ = ["Finding", "doctor"]
 
-_NEEDED = ("click", "msgspec", "pycryptodome", "rich", "sentencepiece", "tomli", "tomlkit")
+_NEEDED = ("click", "msgspec", "pycryptodome", "rich", "sentencepiece", "tomli")
 _OPTIONAL = {"huggingface_hub": "hf:// inputs, in a later version", "gguf": "GGUF output, later"}
 
 

@@ -244,7 +244,8 @@ def test_case_11_force_replaces_what_vbuild_has_made(tmp_path):
     job = Job(tmp_path).write()
 
     def seal(files):
-        return Sealed({"model.sig": b"signature"}, {"SHA256SUMS": b"sums"})
+        sums = "".join(f"{digest}  {name}\n" for name, digest in files.items())
+        return Sealed({"model.sig": b"signature"}, {"SHA256SUMS": sums.encode()})
 
     make(job, seal=seal)
     job.delta = random_tensors(9, 31, 0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from vbuild.build import Sealed, build, prepare, staging
+from tests.build.test_publication import seal
+from vbuild.build import build, prepare, staging
 from vbuild.manifest import load_manifest
 
 moment = int(sys.argv[3])
@@ -44,18 +46,23 @@ def publish_and_die(self, *args, **kwargs):
 
 staging.Staging.publish = publish_and_die
 prepared = prepare(load_manifest(Path(sys.argv[1])))
-sums = lambda files: Sealed({"model.sig": b"new"}, {"SHA256SUMS": b"new"})
-build(prepared, Path(sys.argv[2]), seal=sums, force=True)
+build(prepared, Path(sys.argv[2]), seal=lambda files: seal(files, b"new"), force=True)
 """
 
 RENAMES = 6
-"""In a forced publication of two shards: the shards, two things away, two things to their places."""
+"""In a forced publication of two shards: the shards, two things away, two in their places."""
+
+
+def seal(files: dict[str, str], mark: bytes) -> Sealed:
+    """Something like a signature and something like sums, both with ``mark``."""
+    sums = "".join(f"{digest}  {name}\n" for name, digest in files.items()).encode()
+    return Sealed({"model.sig": mark}, {"SHA256SUMS": sums, "mark": mark})
 
 
 def make(job: Job, mark: bytes = b"new", **options):
     prepared = prepare(load_manifest(job.manifest))
-    seal = options.pop("seal", lambda files: Sealed({"model.sig": mark}, {"SHA256SUMS": mark}))
-    return build(prepared, job.out, seal=seal, **options)
+    options.setdefault("seal", lambda files: seal(files, mark))
+    return build(prepared, job.out, **options)
 
 
 def killed_at(job: Job, moment: int) -> None:
@@ -89,7 +96,7 @@ def job(tmp_path):
 def published(job: Job) -> tuple[bytes, bytes]:
     """The marks in the model and beside it."""
     attest = job.out.with_name("out.attest")
-    return (job.out / "model.sig").read_bytes(), (attest / "SHA256SUMS").read_bytes()
+    return (job.out / "model.sig").read_bytes(), (attest / "mark").read_bytes()
 
 
 @pytest.mark.parametrize("moment", range(RENAMES + 1))
@@ -262,6 +269,48 @@ def test_a_receipt_of_another_build_is_none(job, change):
     receipts[0].write_text(replaced)
     assert make(job).resumed == ("model-00002-of-00002.safetensors",)
     assert_whole(job)
+
+
+@pytest.mark.parametrize("moment", range(5))
+@pytest.mark.parametrize("beside", [True, False])
+def test_case_28_a_killed_replacement_by_files_of_other_names_is_finished(job, moment, beside):
+    make(job, b"old")
+    if not beside:
+        shutil.rmtree(job.out.with_name("out.attest"))
+    job.output = ""  # one file instead of two
+    job.pin()
+    killed_at(job, moment)
+    make(job, force=True)
+    assert published(job) == (b"new", b"new")
+    assert left(job) == CLEAN
+    assert sorted(p.name for p in job.out.iterdir()) == ["model.safetensors", "model.sig"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "adapter/weights.bin", ".git/config"])
+def test_force_does_not_delete_what_somebody_has_put_into_the_output(job, name):
+    make(job)
+    path = job.out / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("data")
+    with pytest.raises(InvalidInput) as caught:
+        make(job, force=True)
+    assert caught.value.code == "output-not-ours" and name in caught.value.message
+    assert path.read_text() == "data"
+    path.unlink()
+    make(job, force=True)
+
+
+def test_force_does_not_delete_the_manifest(job):
+    make(job)
+    shutil.rmtree(job.out.with_name("out.attest"))
+    text = job.manifest.read_text().replace("file:", "file:../")
+    job.manifest.unlink()
+    (job.out / "manifest.toml").write_text(text)
+    prepared = prepare(load_manifest(job.out / "manifest.toml"))
+    with pytest.raises(InvalidInput) as caught:
+        build(prepared, job.out, seal=lambda files: Sealed(), force=True)
+    assert caught.value.code == "output-not-ours" and "manifest.toml" in caught.value.message
+    assert (job.out / "manifest.toml").read_text() == text
 
 
 def test_the_root_directory_is_no_output(job):

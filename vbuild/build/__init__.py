@@ -1,14 +1,15 @@
 """Building: a prepared plan in, a published model directory out.
 
 - ``materials`` and ``prepare`` come before the first written byte; ``run`` runs tables on threads;
-  ``staging`` owns the output directory and what makes it appear at once; ``build`` is the front.
+  ``output`` says whether there may be one; ``staging`` owns the directory that it is made in and
+  what makes it appear at once; ``build`` is the front.
 """
 
 from vbuild.build.build import Built, Sealed, build
 from vbuild.build.materials import Material, locate, verify_materials
+from vbuild.build.output import attest_directory
 from vbuild.build.prepare import Prepared, prepare
 from vbuild.build.run import Progress, Silence
-from vbuild.build.staging import attest_directory
 
 __all__ = [
     "Built",

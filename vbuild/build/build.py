@@ -14,13 +14,15 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from vbuild import _core
+from vbuild.build.output import attest_directory, check_output
 from vbuild.build.prepare import Prepared
 from vbuild.build.receipt import Receipt
 from vbuild.build.run import Progress, Silence, Task, run_tasks
-from vbuild.build.staging import Staging, attest_directory, check_output, open_staging
+from vbuild.build.staging import Staging, open_staging
 from vbuild.digest import hash_files, kernels, sha256_hex, weights_digest
 from vbuild.errors import Interrupted, Mismatch, Unavailable
 from vbuild.files import changed, os_error
@@ -91,11 +93,12 @@ def build(
     what the system refuses, Interrupted.
     """
     sides = {m.label.split("/", 1)[0]: _source(m.path, m.ref) for m in prepared.materials.values()}
-    check_output(out, sides, force=force)
+    check = partial(check_output, out, sides, prepared.loaded.path, force=force)
+    check()
     own = kernels()
     with open_staging(out) as staging:
         try:
-            check_output(out, sides, force=force)  # again: a killed publication has been undone
+            check()  # again: a killed publication has been undone
             state = _resume(prepared, staging, jobs)
             resumed = tuple(sorted(state.receipts))
             _check_space(prepared, staging, state)
@@ -115,7 +118,7 @@ def build(
             weights = _check_weights(prepared, state)
             _check_expected(prepared, files)
             sealed = seal(files)
-            check_output(out, sides, force=force)  # a build takes time: somebody may have made one
+            check()  # again: a build takes time, in which somebody may have made one
             names = [output.name for output in prepared.plan.outputs]
             model = {**prepared.side_files.files, **sealed.model}
             staging.publish(names, model, sealed.attest, force=force)

@@ -19,90 +19,15 @@ import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vbuild.build.output import attest_directory, staging_directory
 from vbuild.build.receipt import Receipt
 from vbuild.errors import InvalidInput, Unavailable
 from vbuild.files import make_directories, os_error, read_small, sync_directory, write_atomic
 
-__all__ = ["Staging", "attest_directory", "check_output", "open_staging"]
-
-SIGNATURE_NAME = "model.sig"
-SUMS_NAME = "SHA256SUMS"
+__all__ = ["Staging", "open_staging"]
 
 # What a publication has in the staging directory, by name.
 MODEL, ATTEST, OLD_MODEL, OLD_ATTEST = "model", "attest", "old-model", "old-attest"
-
-
-def attest_directory(out: Path) -> Path:
-    """Where the files beside the model directory ``out`` go."""
-    return out.with_name(out.name + ".attest")
-
-
-def check_output(out: Path, inputs: Mapping[str, Path], *, force: bool) -> None:
-    """Refuse an output that exists or lies in an input's directory (bad-inputs.md, 11).
-
-    ``inputs`` are directories by label. With ``force`` an existing output is accepted if it looks
-    like one that vbuild has made, or is empty. An attest directory without its model is always
-    replaced, but nothing else that has its name. Unavailable where the system does not tell.
-    """
-    if not out.name:
-        raise InvalidInput("output-exists", "the root directory is no output", where=str(out))
-    try:
-        _check_output(out, inputs, force)
-    except OSError as e:
-        raise os_error(e, e.filename or str(out), "read") from e
-
-
-def _check_output(out: Path, inputs: Mapping[str, Path], force: bool) -> None:
-    attest = attest_directory(out)
-    for place in (out, attest, _staging_directory(out)):
-        _check_apart(place, inputs)
-    if os.path.lexists(attest) and not _is_replaceable(attest, attest / SUMS_NAME):
-        raise InvalidInput(
-            "output-not-ours",
-            "something that vbuild has not made is where the attest directory goes",
-            where=str(attest),
-            hint="move it away, or choose another directory with --out DIR",
-        )
-    if not os.path.lexists(out):
-        return
-    if not force:
-        raise InvalidInput(
-            "output-exists",
-            "the output exists already",
-            where=str(out),
-            hint="replace it with --force, or choose another directory with --out DIR",
-        )
-    if not _is_replaceable(out, out / SIGNATURE_NAME, attest / SUMS_NAME):
-        raise InvalidInput(
-            "output-not-ours",
-            "--force replaces only an empty directory or one that vbuild has made",
-            where=str(out),
-            hint="remove it yourself, or choose another directory with --out DIR",
-        )
-
-
-def _check_apart(place: Path, inputs: Mapping[str, Path]) -> None:
-    real = Path(os.path.realpath(place))
-    for label, directory in inputs.items():
-        source = Path(os.path.realpath(directory))
-        if real == source or source in real.parents or real in source.parents:
-            raise InvalidInput(
-                "output-in-input",
-                f"the output would be inside the directory of the {label}, or around it",
-                where=str(place),
-                hint="choose another directory with --out DIR",
-            )
-
-
-def _is_replaceable(directory: Path, *marks: Path) -> bool:
-    """Whether ``directory`` is empty, or has a file that tells that vbuild has made it."""
-    if directory.is_symlink() or not directory.is_dir():
-        return False
-    return any(mark.is_file() for mark in marks) or not any(directory.iterdir())
-
-
-def _staging_directory(out: Path) -> Path:
-    return out.with_name(f".{out.name}.vbuild")
 
 
 class Staging:
@@ -166,14 +91,17 @@ class Staging:
         With ``force`` an output that has the name is moved away; whatever fails, it is put back.
         """
         model, beside = self.root / MODEL, self.root / ATTEST
+        _write_tree(beside, attest)  # first: see recover()
         _write_tree(model, files)
         for name in weights:
             self.part(name).rename(model / name)
         sync_directory(model)
-        _write_tree(beside, attest)
         try:
-            _move(beside, attest_directory(self.out), self.root / OLD_ATTEST)
-            _move(model, self.out, self.root / OLD_MODEL if force else None)
+            if force:
+                _away(self.out, self.root / OLD_MODEL)
+            _away(attest_directory(self.out), self.root / OLD_ATTEST)
+            beside.rename(attest_directory(self.out))
+            model.rename(self.out)  # fails where something has the name, but for an empty directory
         except BaseException:
             self.recover()
             raise
@@ -182,27 +110,22 @@ class Staging:
     def recover(self) -> None:
         """Undo a publication that did not come to its end; the parts are parts again.
 
-        The model is moved last, so that it tells by its place whether the end was reached.
+        The model is moved last, so while it is here the end was not reached; what goes beside it
+        was here before it, so if that is not here it is in its place.
         """
-        model = self.root / MODEL
+        model, beside = self.root / MODEL, attest_directory(self.out)
         if model.is_dir():
-            self._put_back(OLD_ATTEST, attest_directory(self.out))
+            if not (self.root / ATTEST).is_dir():
+                _away(beside, self.root / ATTEST)
+            _away(self.root / OLD_ATTEST, beside)
             if not os.path.lexists(self.out):
-                self._put_back(OLD_MODEL, self.out)
+                _away(self.root / OLD_MODEL, self.out)
             for receipt in sorted((self.root / "receipts").glob("*.json")):
                 made = model / receipt.stem
                 if made.is_file():
                     made.rename(self.part(receipt.stem))
         for name in (MODEL, ATTEST, OLD_MODEL, OLD_ATTEST):
             _remove(self.root / name)
-
-    def _put_back(self, old: str, name: Path) -> None:
-        if not os.path.lexists(self.root / old):
-            return
-        if os.path.lexists(name):
-            _remove(self.root / ATTEST)
-            name.rename(self.root / ATTEST)
-        (self.root / old).rename(name)
 
     def remove(self) -> None:
         """Delete the directory and everything in it, as far as that is possible.
@@ -232,12 +155,10 @@ def _write_tree(directory: Path, files: Mapping[str, bytes]) -> None:
     sync_directory(directory)
 
 
-def _move(new: Path, name: Path, old: Path | None) -> None:
-    """Give ``new`` the name ``name``; what has it now is moved to ``old``, without which it is an
-    error (but for an empty directory)."""
-    if old is not None and os.path.lexists(name):
-        name.rename(old)
-    new.rename(name)
+def _away(path: Path, to: Path) -> None:
+    """Rename ``path``, which need not be there."""
+    if os.path.lexists(path):
+        path.rename(to)
 
 
 @contextlib.contextmanager
@@ -247,7 +168,7 @@ def open_staging(out: Path) -> Iterator[Staging]:
     The caller decides when it is removed. InvalidInput if another build holds it or if somebody
     else owns it; Unavailable where it cannot be made.
     """
-    root = _staging_directory(out)
+    root = staging_directory(out)
     try:
         make_directories(out.parent, 0o755)
         with contextlib.suppress(FileExistsError):

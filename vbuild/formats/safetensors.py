@@ -243,11 +243,15 @@ def header(tensors: Sequence[tuple[str, DType, tuple[int, ...]]]) -> bytes:
     """The bytes before the data of a file that holds ``tensors`` (name, type, shape), in order.
 
     In :func:`canonical_order` the result is what ``safetensors.torch.save_file`` writes with the
-    metadata ``{"format": "pt"}``. InvalidInput (``safetensors-header-size``) above MAX_HEADER.
+    metadata ``{"format": "pt"}``. InvalidInput: ``safetensors-header-size`` above MAX_HEADER,
+    ``safetensors-name`` for the metadata's own name.
     """
     entries: dict[str, object] = {_METADATA: {"format": "pt"}}
     offset = 0
     for name, dtype, shape in tensors:
+        if name == _METADATA:
+            what = "a safetensors file cannot hold a tensor of this name"
+            raise InvalidInput("safetensors-name", what, where=name, hint="drop it by a rule")
         size = math.prod(shape) * dtype.itemsize
         entries[name] = {
             "dtype": dtype.code,

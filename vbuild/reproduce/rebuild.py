@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vbuild.build.staging import attest_directory
+from vbuild.build import attest_directory
 from vbuild.errors import Interrupted
 from vbuild.files import os_error
 from vbuild.reproduce.children import Request, run_child

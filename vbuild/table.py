@@ -6,6 +6,8 @@
 - Regions are byte ranges that are tagged under a key of the run (``_core/tag.h``): as they are
   hashed (walk), or as an operand uses them.
 - Strides and offsets are bytes; the output is written in the order of the segments.
+- An operand that is made of more than one strided reading (columns of several files, a mean of
+  rows, a product of two matrices) names its *parts*.
 """
 
 from __future__ import annotations
@@ -14,19 +16,24 @@ import enum
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from vbuild.tensors import DType
 
 __all__ = [
     "AS_STORED",
+    "BLOCK_ELEMENTS",
+    "BLOCK_TYPES",
     "BYTES",
     "CHAIN",
     "NOTHING",
     "RANK",
+    "Layout",
     "Mode",
     "Op",
     "Operand",
+    "Part",
     "Region",
     "RegionKind",
     "Segment",
@@ -35,6 +42,7 @@ __all__ = [
     "hash_only",
     "item_size",
     "joint_dims",
+    "stored_size",
     "type_code",
 ]
 
@@ -54,6 +62,14 @@ _SIZES = {code: dtype.itemsize for dtype, code in _ARITHMETIC.items()} | {
 }
 _NO_TENSOR = 0xFFFFFFFF
 
+BLOCK_ELEMENTS = 32
+"""Elements of a block of every type in :data:`BLOCK_TYPES`."""
+
+BLOCK_TYPES = {"Q4_0": 34, "Q4_1": 35, "Q5_0": 38, "Q5_1": 39, "Q8_0": 40}
+"""Codes of ggml's quantized types: 32 and ggml's own number. Results only, never operands."""
+
+_BLOCK_SIZES = {34: 18, 35: 20, 38: 22, 39: 24, 40: 34}
+
 
 def type_code(dtype: DType, *, raw: bool = False) -> int:
     """The core's code of ``dtype``; ``raw`` asks for opaque items of the same size (XOR)."""
@@ -67,6 +83,13 @@ def item_size(code: int) -> int:
     return _SIZES[code]
 
 
+def stored_size(code: int, count: int) -> int:
+    """Bytes of ``count`` results of a type code; whole blocks, if it is a block type."""
+    if code in _BLOCK_SIZES:
+        return count // BLOCK_ELEMENTS * _BLOCK_SIZES[code]
+    return count * _SIZES[code]
+
+
 class Op(enum.IntEnum):
     """What a segment does with its operands."""
 
@@ -75,6 +98,7 @@ class Op(enum.IntEnum):
     SUB = 3
     XOR = 4
     HASH = 5
+    DIFF = 6
 
 
 class Mode(enum.IntEnum):
@@ -87,9 +111,19 @@ class Mode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Where a segment's elements come from: a source, the literals, zeros, or the step before.
+    """Where a segment's elements come from: a source, the literals, zeros, the step before, parts.
 
     ``tag`` is 0, or one more than the index of the use region that the operand reads.
+
+    JOINED, MEAN and PRODUCT take the segment as a matrix of its last dimension's columns and of
+    all other dimensions' rows. Their ``offset`` is the index of the first part, ``tag`` the number
+    of parts, and the first stride of PRODUCT the bits of its scale (f32):
+
+    - JOINED: the parts side by side along the last dimension, each with the segment's other ones;
+    - MEAN: one part, a matrix of as many columns; each row of the operand is the mean of its rows,
+      in f32, in the order of torch's sum (numerics.md, new rows);
+    - PRODUCT: a part of (rows, rank) and one of (rank, columns); the operand is scale times their
+      product, in f32, in the order of numerics.md (LoRA).
     """
 
     source: int
@@ -101,6 +135,15 @@ class Operand:
     ZERO = -2
     PREVIOUS = -3
     NONE = -4
+    JOINED = -5
+    MEAN = -6
+    PRODUCT = -7
+
+    @classmethod
+    def of_parts(cls, kind: int, first: int, count: int, scale: float = 0.0) -> Operand:
+        """An operand of ``count`` parts from the one with index ``first`` on."""
+        (bits,) = struct.unpack("<I", struct.pack("<f", scale))
+        return cls(kind, first, (bits, *(0,) * (RANK - 1)), count)
 
     def pack(self) -> bytes:
         """The 48 bytes of the serialized form."""
@@ -108,6 +151,34 @@ class Operand:
 
 
 NOTHING = Operand(Operand.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One strided reading of a source, of those that an operand is made of.
+
+    ``tag`` is 0, or one more than the index of the use region that it reads.
+    """
+
+    source: int
+    offset: int
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+    type: int
+    tag: int = 0
+
+    def pack(self) -> bytes:
+        """The 88 bytes of the serialized form."""
+        return struct.pack(
+            "<iIQ4Q4QII",
+            self.source,
+            self.tag,
+            self.offset,
+            *self.strides,
+            *self.dims,
+            self.type,
+            0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +242,7 @@ class Table:
     """How one output stream is made from ``sources`` (mode and size of each).
 
     ``regions``: walk regions by source, begin and end; then use regions in the operands' order.
+    ``parts`` are those of the operands that are made of some, in the operands' order.
     """
 
     sources: tuple[tuple[Mode, int], ...]
@@ -179,6 +251,7 @@ class Table:
     literals: bytes = b""
     allow_nonfinite: bool = False
     regions: tuple[Region, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     def serialize(self) -> bytes:
         """The bytes that the core runs and that a plan's digest is taken over."""
@@ -191,7 +264,7 @@ class Table:
             len(self.segments),
             len(self.literals),
             len(self.regions),
-            0,
+            len(self.parts),
         )
         return b"".join(
             [
@@ -199,6 +272,7 @@ class Table:
                 *(struct.pack("<IIQ", mode, 0, size) for mode, size in self.sources),
                 *(struct.pack("<QQ", *prefix) for prefix in self.tensors),
                 *(segment.pack() for segment in self.segments),
+                *(part.pack() for part in self.parts),
                 *(region.pack() for region in self.regions),
                 self.literals,
             ]
@@ -220,27 +294,78 @@ def hash_only(source: int, begin: int, end: int) -> Segment:
     return Segment(Op.HASH, dims, operand, BYTES, BYTES)
 
 
-def joint_dims(
-    shape: Sequence[int], strides: Sequence[Sequence[int]]
-) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]] | None:
-    """``shape`` as RANK dimensions that all operands share, and each operand's strides over them.
+Layout = tuple[Sequence[int], Sequence[int]]
+"""Extents, and the stride of each in any unit."""
 
-    ``strides`` has one sequence per operand, in any unit. Axes are merged where every operand's
-    layout allows it; None where more than RANK remain. All extents are at least 1.
+
+def joint_dims(
+    layouts: Sequence[Layout], *, columns: bool = False
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]] | None:
+    """RANK dimensions that all ``layouts`` share, and each one's strides over them.
+
+    The layouts have equally many elements (at least 1) in C order, but their axes may be cut
+    differently. Axes are split where another layout's are finer and merged where every one allows
+    it; None where the cuts do not fit, or more than RANK axes remain. With ``columns`` the last
+    axis, which then all have, stays as it is.
     """
-    merged: list[tuple[int, tuple[int, ...]]] = []
-    for extent, steps in zip(shape, zip(*strides, strict=True), strict=True):
-        if extent == 1:
-            continue
+    last: list[_Axis] = []
+    if columns:
+        extents = {extents[-1] for extents, _ in layouts}
+        if len(extents) > 1:
+            return None
+        last = [(extents.pop(), tuple(steps[-1] for _, steps in layouts))]
+        layouts = [(extents[:-1], steps[:-1]) for extents, steps in layouts]
+    axes = _refined([_simplified(layout) for layout in layouts])
+    if axes is None:
+        return None
+    axes = [*_merged(axes), *last]
+    if len(axes) > RANK:
+        return None
+    padding = RANK - len(axes)
+    dims = (1,) * padding + tuple(extent for extent, _ in axes)
+    per_layout = tuple(
+        (0,) * padding + tuple(steps[i] for _, steps in axes) for i in range(len(layouts))
+    )
+    return dims, per_layout
+
+
+_Axis = tuple[int, tuple[int, ...]]  # an extent, and every layout's stride
+
+
+def _simplified(layout: Layout) -> Layout:
+    """The same elements with as few axes as possible, which need the fewest cuts."""
+    axes = _merged([(extent, (step,)) for extent, step in zip(*layout, strict=True) if extent > 1])
+    return [extent for extent, _ in axes], [steps[0] for _, steps in axes]
+
+
+def _refined(layouts: Sequence[Layout]) -> list[_Axis] | None:
+    """The axes, outermost first, that all layouts' axes are made of; None where there are none."""
+    cuts = sorted({prod(extents[i:]) for extents, _ in layouts for i in range(len(extents) + 1)})
+    if any(outer % inner for inner, outer in pairwise(cuts)):
+        return None
+    steps = [_steps(layout, cuts) for layout in layouts]
+    axes = [
+        (outer // inner, tuple(own[i] for own in steps))
+        for i, (inner, outer) in enumerate(pairwise(cuts))
+    ]
+    return axes[::-1]
+
+
+def _steps(layout: Layout, cuts: Sequence[int]) -> list[int]:
+    """A layout's stride over the axis that begins at each cut but the last, innermost first."""
+    steps = []
+    inner = 1
+    for extent, stride in zip(reversed(layout[0]), reversed(layout[1]), strict=True):
+        steps += [stride * (cut // inner) for cut in cuts if inner <= cut < inner * extent]
+        inner *= extent
+    return steps
+
+
+def _merged(axes: Sequence[_Axis]) -> list[_Axis]:
+    merged: list[_Axis] = []
+    for extent, steps in axes:
         if merged and merged[-1][1] == tuple(step * extent for step in steps):
             merged[-1] = (merged[-1][0] * extent, steps)
         else:
             merged.append((extent, steps))
-    if len(merged) > RANK:
-        return None
-    padding = RANK - len(merged)
-    dims = (1,) * padding + tuple(extent for extent, _ in merged)
-    per_operand = tuple(
-        (0,) * padding + tuple(steps[i] for _, steps in merged) for i in range(len(strides))
-    )
-    return dims, per_operand
+    return merged

@@ -11,7 +11,7 @@ import enum
 import math
 from dataclasses import dataclass
 
-__all__ = ["DType", "TensorSpec", "contiguous_strides"]
+__all__ = ["DType", "JoinedSpec", "Tensor", "TensorSpec", "contiguous_strides"]
 
 
 class DType(enum.Enum):
@@ -85,7 +85,9 @@ class TensorSpec:
     """A named tensor inside a file.
 
     ``file`` is the file's key in the manifest; ``offset`` the byte at which element (0, ..., 0)
-    stands; ``strides`` are in elements and never negative; the bytes are little-endian.
+    stands; ``strides`` are in elements and never negative; the bytes are little-endian. ``dims``
+    are the extents that the strides belong to, where an axis of ``shape`` is cut into several (rows
+    that are read in another order); empty where they are those of ``shape``.
     """
 
     name: str
@@ -94,6 +96,12 @@ class TensorSpec:
     file: str
     offset: int
     strides: tuple[int, ...]
+    dims: tuple[int, ...] = ()
+
+    @property
+    def layout(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Extents and strides, in C order of the elements."""
+        return self.dims or self.shape, self.strides
 
     @property
     def count(self) -> int:
@@ -108,9 +116,10 @@ class TensorSpec:
     @property
     def is_contiguous(self) -> bool:
         """Whether the elements lie densely in C order (extents of 1 may have any stride)."""
-        want = contiguous_strides(self.shape)
+        extents, strides = self.layout
+        want = contiguous_strides(extents)
         return self.count == 0 or all(
-            n == 1 or s == w for n, s, w in zip(self.shape, self.strides, want, strict=True)
+            n == 1 or s == w for n, s, w in zip(extents, strides, want, strict=True)
         )
 
     @property
@@ -118,5 +127,39 @@ class TensorSpec:
         """``(begin, end)``: the byte range of the file that the elements lie in."""
         if self.count == 0:
             return self.offset, self.offset
-        last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        last = sum((n - 1) * s for n, s in zip(*self.layout, strict=True))
         return self.offset, self.offset + (last + 1) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedSpec:
+    """A named tensor whose parts lie in several places, joined along ``axis``.
+
+    The axis is the first or the last; the parts agree in type and in all other extents, and have
+    the name of the whole.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    axis: int
+    parts: tuple[TensorSpec, ...]
+
+    @property
+    def file(self) -> str:
+        """The file of the first part."""
+        return self.parts[0].file
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor's values in bytes, as an output stores them."""
+        return self.count * self.dtype.itemsize
+
+
+Tensor = TensorSpec | JoinedSpec
+"""A tensor of a checkpoint, wherever it lies."""

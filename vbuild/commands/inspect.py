@@ -13,7 +13,7 @@ from vbuild.errors import InvalidInput
 from vbuild.files import Identity, changed, open_regular, os_error
 from vbuild.formats import Checkpoint, open_checkpoint
 from vbuild.plan import copy_program
-from vbuild.tensors import TensorSpec
+from vbuild.tensors import Tensor
 
 __all__ = ["Inspected", "inspect"]
 
@@ -29,7 +29,7 @@ class Inspected:
     files: Mapping[str, str] | None = None
 
     @property
-    def tensors(self) -> tuple[TensorSpec, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """In code-point order of names."""
         return tuple(self.checkpoint.tensors.values())
 

@@ -28,7 +28,7 @@ from vbuild.formats.index import (
 )
 from vbuild.formats.registry import FORMATS, Format, format_named, format_of
 from vbuild.strict_json import quoted
-from vbuild.tensors import TensorSpec
+from vbuild.tensors import Tensor, TensorSpec
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
@@ -45,7 +45,7 @@ class Checkpoint:
     and what the file was at that time.
     """
 
-    tensors: dict[str, TensorSpec]
+    tensors: Mapping[str, Tensor]
     files: tuple[str, ...]
     format: str
     headers: dict[str, tuple[tuple[int, bytes], ...]]

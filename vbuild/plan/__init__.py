@@ -21,7 +21,7 @@ from vbuild.plan.layout import layout
 from vbuild.plan.lower import Draft, FileRef, lower
 from vbuild.plan.order import InputLayout, Program, finish, unhashed
 from vbuild.table import Table
-from vbuild.tensors import DType, TensorSpec
+from vbuild.tensors import DType, Tensor
 
 __all__ = [
     "INDEX_NAME",
@@ -127,7 +127,7 @@ def make_plan(request: Request) -> Plan:
     return Plan(outputs, rest, _index(outputs), tuple(warnings))
 
 
-def copy_program(tensors: Sequence[TensorSpec], file_size: int) -> Table:
+def copy_program(tensors: Sequence[Tensor], file_size: int) -> Table:
     """The table that would copy ``tensors``, all of one file of ``file_size`` bytes, in order.
 
     Run without an output, it gives the digest of each tensor.

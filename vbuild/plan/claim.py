@@ -17,9 +17,20 @@ from math import prod
 from vbuild.errors import InvalidInput
 from vbuild.manifest import Rule, glob_match
 from vbuild.table import Op
-from vbuild.tensors import DType, TensorSpec
+from vbuild.tensors import DType, Tensor, TensorSpec
 
-__all__ = ["Band", "Recipe", "Ruleset", "Step", "View", "Zeros", "claim", "copied"]
+__all__ = [
+    "Band",
+    "Mean",
+    "Product",
+    "Recipe",
+    "Ruleset",
+    "Step",
+    "View",
+    "Zeros",
+    "claim",
+    "copied",
+]
 
 LISTED = 12
 """How many tensors an error names before it only counts."""
@@ -30,7 +41,7 @@ class View:
     """Rows of an input tensor. ``group`` is 0 for the base and i for the i-th delta."""
 
     group: int
-    spec: TensorSpec
+    spec: Tensor
     first_row: int = 0
 
     @property
@@ -47,6 +58,42 @@ class Zeros:
 
 
 @dataclass(frozen=True, slots=True)
+class Mean:
+    """Rows that are each the mean of an input tensor's rows, in f32 (``pad = "mean"``).
+
+    The order of the sum is torch's (numerics.md, new rows).
+    """
+
+    group: int
+    spec: TensorSpec
+
+    @property
+    def dtype(self) -> DType:
+        """Element type of the mean."""
+        return DType.F32
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Rows of ``scale * left @ right``, a low-rank update in f32 (numerics.md, LoRA).
+
+    ``left`` is (rows, rank) and ``right`` (rank, columns); a transposed factor is one whose strides
+    are. ``scale`` is a value of f32.
+    """
+
+    group: int
+    left: TensorSpec
+    right: TensorSpec
+    scale: float
+    first_row: int = 0
+
+    @property
+    def dtype(self) -> DType:
+        """Element type of the product."""
+        return DType.F32
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """``op`` with an operand; both sides are first converted to ``compute`` (None: as stored).
 
@@ -54,7 +101,7 @@ class Step:
     """
 
     op: Op
-    operand: View
+    operand: View | Product
     compute: DType | None
 
 
@@ -64,7 +111,7 @@ class Band:
 
     begin: int
     end: int
-    start: View | Zeros
+    start: View | Zeros | Mean
     steps: tuple[Step, ...] = ()
 
 
@@ -107,15 +154,15 @@ class _Disagreement(Exception):
         self.hint = hint
 
 
-def copied(group: int, spec: TensorSpec, rule: str = "copy") -> Recipe:
+def copied(group: int, spec: Tensor, rule: str = "copy") -> Recipe:
     """The recipe that takes a tensor as it is."""
     rows = spec.shape[0] if spec.shape else 1
     return Recipe(spec.name, spec.dtype, spec.shape, (Band(0, rows, View(group, spec)),), rule)
 
 
 def claim(
-    base: Mapping[str, TensorSpec],
-    deltas: Sequence[Mapping[str, TensorSpec]],
+    base: Mapping[str, Tensor],
+    deltas: Sequence[Mapping[str, Tensor]],
     rulesets: Sequence[Ruleset],
     output_dtype: DType | None,
 ) -> tuple[dict[str, Recipe], list[str]]:
@@ -142,7 +189,7 @@ def claim(
 
 
 def _apply(
-    state: Mapping[str, Recipe], group: int, delta: Mapping[str, TensorSpec], rules: Sequence[Rule]
+    state: Mapping[str, Recipe], group: int, delta: Mapping[str, Tensor], rules: Sequence[Rule]
 ) -> tuple[dict[str, Recipe], list[str]]:
     """One delta's rules over everything that is there; and the rules that claimed nothing."""
     made: dict[str, Recipe] = {}
@@ -196,7 +243,7 @@ def _disagreements(problems: Sequence[_Disagreement]) -> InvalidInput:
 
 
 def _combine(
-    name: str, have: Recipe | None, group: int, delta: TensorSpec | None, rule: Rule
+    name: str, have: Recipe | None, group: int, delta: Tensor | None, rule: Rule
 ) -> Recipe | None:
     """What becomes of one tensor under its rule; None if it is dropped."""
     label = f"{rule.op} ({rule.patterns[0]})"
@@ -216,7 +263,7 @@ def _combine(
 
 
 def _missing(
-    name: str, have: Recipe | None, group: int, delta: TensorSpec | None, rule: Rule
+    name: str, have: Recipe | None, group: int, delta: Tensor | None, rule: Rule
 ) -> Recipe | None:
     side = "the base" if have is None else "the delta"
     if rule.on_missing == "drop":
@@ -234,7 +281,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
-def _arithmetic(have: Recipe, group: int, delta: TensorSpec, rule: Rule, label: str) -> Recipe:
+def _arithmetic(have: Recipe, group: int, delta: Tensor, rule: Rule, label: str) -> Recipe:
     """``have`` with an add or xor step, padded where the rule says so."""
     if have.shape != delta.shape and rule.on_shape_mismatch == "copy-delta":
         return copied(group, delta, "copy-delta (on_shape_mismatch)")
@@ -259,7 +306,7 @@ def _arithmetic(have: Recipe, group: int, delta: TensorSpec, rule: Rule, label: 
     return replace(have, shape=delta.shape, bands=tuple(bands), rule=label)
 
 
-def _check_types(have: Recipe, delta: TensorSpec, rule: Rule) -> DType | None:
+def _check_types(have: Recipe, delta: Tensor, rule: Rule) -> DType | None:
     """``Step.compute`` for the step that ``rule`` asks for."""
     if rule.op == "xor":
         if have.dtype.itemsize != delta.dtype.itemsize:
@@ -288,7 +335,7 @@ def _check_types(have: Recipe, delta: TensorSpec, rule: Rule) -> DType | None:
     return None if rule.compute == "as-stored" else DType.from_long_name(rule.compute)
 
 
-def _check_shapes(have: Recipe, delta: TensorSpec, rule: Rule) -> None:
+def _check_shapes(have: Recipe, delta: Tensor, rule: Rule) -> None:
     if have.shape == delta.shape:
         return
     more_rows = (

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 
 from vbuild.formats.safetensors import canonical_order, shard_name
 from vbuild.plan.claim import Recipe
-from vbuild.tensors import TensorSpec
+from vbuild.tensors import Tensor
 
 __all__ = ["layout"]
 
 
 def layout(
     recipes: Mapping[str, Recipe],
-    base: Mapping[str, TensorSpec],
+    base: Mapping[str, Tensor],
     max_shard_size: int | None,
 ) -> list[tuple[str, tuple[Recipe, ...]]]:
     """``(file name, recipes in file order)`` for every output file, in order of name.
@@ -38,7 +38,7 @@ def layout(
     return files
 
 
-def _as_the_base(names: Sequence[str], base: Mapping[str, TensorSpec]) -> list[list[str]]:
+def _as_the_base(names: Sequence[str], base: Mapping[str, Tensor]) -> list[list[str]]:
     """One group per base file that still has tensors; tensors that are new go to the last."""
     files = sorted({spec.file for spec in base.values()})
     groups: dict[str, list[str]] = {file: [] for file in files}

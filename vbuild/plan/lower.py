@@ -3,33 +3,41 @@
 - A band of rows becomes a chain of segments: load, one segment per step, and a conversion where the
   output's type differs; dimensions are merged as far as every operand's layout allows.
 - Sources are still ``(group, file)`` pairs here; :mod:`vbuild.plan.order` numbers them.
+- A tensor that is joined along its rows has a chain per part; one that is joined along its columns,
+  a mean of rows and a low-rank product are operands of several parts.
 - A layout of more than four dimensions that cannot be merged is refused: no checkpoint in the field
   has one, and a copy with fewer is easily made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise, zip_longest
+from math import prod
 
 from vbuild.errors import InvalidInput
-from vbuild.plan.claim import Band, Recipe, Step, View, Zeros
+from vbuild.plan.claim import Band, Mean, Product, Recipe, Step, View, Zeros
 from vbuild.table import (
     AS_STORED,
     BYTES,
     CHAIN,
     NOTHING,
+    Layout,
     Op,
     Operand,
+    Part,
     Segment,
     dense,
     joint_dims,
     type_code,
 )
-from vbuild.tensors import DType, TensorSpec
+from vbuild.tensors import DType, JoinedSpec, TensorSpec
 
 __all__ = ["Draft", "FileRef", "lower"]
+
+Term = View | Product | Mean | Zeros
+"""What a chain starts from, or what a step of it takes."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,6 +57,7 @@ class Draft:
     segments: list[Segment] = field(default_factory=list)
     prefixes: list[bytes] = field(default_factory=list)
     literals: bytearray = field(default_factory=bytearray)
+    parts: list[Part] = field(default_factory=list)
 
     def source(self, ref: FileRef) -> int:
         """The index of ``ref``, added if it is new."""
@@ -61,6 +70,12 @@ class Draft:
         """Offset of ``data`` in the literals, appended."""
         self.literals += data
         return len(self.literals) - len(data)
+
+    def composite(self, kind: int, parts: Sequence[Part], scale: float = 0.0) -> Operand:
+        """An operand of ``parts``, which are appended."""
+        first = len(self.parts)
+        self.parts += parts
+        return Operand.of_parts(kind, first, len(parts), scale)
 
     def store_bytes(self, data: bytes) -> None:
         """Add a segment that writes ``data`` (a file's header)."""
@@ -87,26 +102,49 @@ def lower(draft: Draft, recipe: Recipe) -> None:
 
 
 def _band(draft: Draft, recipe: Recipe, band: Band, shape: tuple[int, ...], tensor: int) -> None:
+    """Chains of segments for a band: one, or more where a tensor is joined along its rows."""
+    for begin, end in pairwise(_cuts(band)):
+        rows = (end - begin, *shape[1:]) if shape else ()
+        terms = [_term(what, begin, end) for what in (band.start, *(s.operand for s in band.steps))]
+        _run(draft, recipe, band, terms, rows, tensor)
+
+
+def _cuts(band: Band) -> list[int]:
+    """Rows of the band, from its first on, at which an operand goes on in another part."""
+    rows = band.end - band.begin
+    cuts = {0, rows}
+    for what in (band.start, *(step.operand for step in band.steps)):
+        if isinstance(what, View) and isinstance(what.spec, JoinedSpec) and what.spec.axis == 0:
+            ends = accumulate(part.shape[0] for part in what.spec.parts)
+            cuts |= {e - what.first_row for e in ends if 0 < e - what.first_row < rows}
+    return sorted(cuts)
+
+
+def _term(what: View | Product | Mean | Zeros, begin: int, end: int) -> Term:
+    """``what`` over the rows ``[begin, end)`` of its band, joined along its columns at most."""
+    if isinstance(what, Zeros | Mean):
+        return what
+    what = replace(what, first_row=what.first_row + begin)
+    if not isinstance(what, View) or not isinstance(what.spec, JoinedSpec) or what.spec.axis != 0:
+        return what
+    row = what.first_row
+    for part in what.spec.parts:
+        if row < part.shape[0]:
+            return View(what.group, part, row)
+        row -= part.shape[0]
+    raise AssertionError("a row beyond the tensor's last")
+
+
+def _run(
+    draft: Draft,
+    recipe: Recipe,
+    band: Band,
+    terms: Sequence[Term],
+    shape: tuple[int, ...],
+    tensor: int,
+) -> None:
     """One chain of segments. The operands of all steps share dimensions, as a chain has to."""
-    views = [v for v in (band.start, *(s.operand for s in band.steps)) if isinstance(v, View)]
-    strides = [[s * v.dtype.itemsize for s in v.spec.strides] for v in views]
-    joint = joint_dims(shape, strides)
-    if joint is None:
-        raise InvalidInput(
-            "layout-too-complex",
-            "the tensor's layout in memory has more than four dimensions that cannot be merged",
-            where=recipe.name,
-            hint="save a contiguous copy of it",
-        )
-    dims, per_view = joint
-    operands = iter(
-        Operand(
-            draft.source(FileRef(v.group, v.spec.file)),
-            _row_offset(v.spec, v.first_row),
-            view_strides,
-        )
-        for v, view_strides in zip(views, per_view, strict=True)
-    )
+    dims, operands = _operands(draft, recipe, terms, shape)
     chain = _chain(band, recipe.dtype)
     if len(chain) > CHAIN:
         raise InvalidInput(
@@ -116,16 +154,105 @@ def _band(draft: Draft, recipe: Recipe, band: Band, shape: tuple[int, ...], tens
             expected=f"at most {CHAIN}",
             got=len(chain),
         )
+    rest = iter(operands)
     for i, link in enumerate(chain):
-        a = Operand(Operand.PREVIOUS)
-        if i == 0:
-            a = Operand(Operand.ZERO) if isinstance(band.start, Zeros) else next(operands)
-        b = next(operands) if link.step is not None else NOTHING
+        a = next(rest) if i == 0 else Operand(Operand.PREVIOUS)
+        b = next(rest) if link.step is not None else NOTHING
         draft.segments.append(link.segment(dims, a, b, tensor))
 
 
+def _operands(
+    draft: Draft, recipe: Recipe, terms: Sequence[Term], shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], list[Operand]]:
+    """Dimensions that all terms share, and an operand for each term."""
+    layouts = [_layouts(term, shape) for term in terms]
+    columns = any(isinstance(t, Mean | Product) or len(_pieces(t)) > 1 for t in terms)
+    joint = None
+    if None not in layouts:
+        flat = [layout for found in layouts for layout in found or ()]
+        joint = joint_dims(flat or [(shape, (0,) * len(shape))], columns=columns)
+    if joint is None:
+        raise InvalidInput(
+            "layout-too-complex",
+            "the tensor's layout in memory has more than four dimensions that cannot be merged",
+            where=recipe.name,
+            hint="save a contiguous copy of it",
+        )
+    dims, strides = joint
+    rest = iter(strides)
+    return dims, [_operand(draft, term, dims, rest) for term in terms]
+
+
+def _pieces(term: Term) -> tuple[TensorSpec, ...]:
+    """The strided readings of an input that a view is made of, side by side."""
+    if not isinstance(term, View):
+        return ()
+    return term.spec.parts if isinstance(term.spec, JoinedSpec) else (term.spec,)
+
+
+def _layouts(term: Term, shape: tuple[int, ...]) -> list[Layout] | None:
+    """A layout per piece of a term, in bytes; None where its rows cannot be cut out.
+
+    A piece that is only some of the columns stands for all of them: nothing but the extent of the
+    last axis is different.
+    """
+    layouts: list[Layout] = []
+    first_row = term.first_row if isinstance(term, View) else 0
+    for piece in _pieces(term):
+        extents, strides = piece.layout
+        rows = shape[0] if shape else 1
+        if piece.shape and piece.shape[0] != rows:
+            step = piece.shape[0] // extents[0]
+            if rows % step or first_row % step:
+                return None
+            extents = (rows // step, *extents[1:])
+        if shape and piece.shape[-1] != shape[-1]:
+            extents = (*extents[:-1], shape[-1])
+        layouts.append((extents, [s * piece.dtype.itemsize for s in strides]))
+    return layouts
+
+
+def _operand(
+    draft: Draft, term: Term, dims: tuple[int, ...], strides: Iterator[tuple[int, ...]]
+) -> Operand:
+    if isinstance(term, Zeros):
+        return Operand(Operand.ZERO)
+    if isinstance(term, Mean):
+        part = _matrix(draft, term.group, term.spec, 0, term.spec.shape[0])
+        return draft.composite(Operand.MEAN, [part])
+    if isinstance(term, Product):
+        left = _matrix(draft, term.group, term.left, term.first_row, prod(dims[:-1]))
+        right = _matrix(draft, term.group, term.right, 0, term.right.shape[0])
+        return draft.composite(Operand.PRODUCT, [left, right], term.scale)
+    pieces = _pieces(term)
+    sources = [draft.source(FileRef(term.group, piece.file)) for piece in pieces]
+    offsets = [_row_offset(piece, term.first_row) for piece in pieces]
+    if len(pieces) == 1:
+        return Operand(sources[0], offsets[0], next(strides))
+    parts = [
+        Part(source, offset, (*dims[:-1], piece.shape[-1]), next(strides), type_code(piece.dtype))
+        for source, offset, piece in zip(sources, offsets, pieces, strict=True)
+    ]
+    return draft.composite(Operand.JOINED, parts)
+
+
+def _matrix(draft: Draft, group: int, spec: TensorSpec, first_row: int, rows: int) -> Part:
+    """Rows of a two-dimensional tensor as a part."""
+    return Part(
+        draft.source(FileRef(group, spec.file)),
+        _row_offset(spec, first_row),
+        (1, 1, rows, spec.shape[1]),
+        (0, 0, *(s * spec.dtype.itemsize for s in spec.strides)),
+        type_code(spec.dtype),
+    )
+
+
 def _row_offset(spec: TensorSpec, row: int) -> int:
-    return spec.offset + (row * spec.strides[0] * spec.dtype.itemsize if row else 0)
+    """Where a row begins, which is one that an extent of the first axis begins with."""
+    if not row:
+        return spec.offset
+    extents, strides = spec.layout
+    return spec.offset + row // (spec.shape[0] // extents[0]) * strides[0] * spec.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)

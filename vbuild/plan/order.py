@@ -221,6 +221,7 @@ def _program(
         literals=bytes(draft.literals),
         allow_nonfinite=allow_nonfinite,
         regions=tuple(regions),
+        parts=tuple(draft.parts),
     )
     return Program(table, tuple(draft.files))
 

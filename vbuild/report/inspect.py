@@ -9,10 +9,10 @@ from vbuild.report.apply import sum_line
 from vbuild.report.document import Value
 from vbuild.report.lines import BLANK, Line, Span, line, styled, table
 from vbuild.report.units import counted, size
+from vbuild.tensors import JoinedSpec, Tensor, TensorSpec
 
 if TYPE_CHECKING:
     from vbuild.commands.inspect import Inspected
-    from vbuild.tensors import TensorSpec
 
 __all__ = ["document", "lines"]
 
@@ -43,17 +43,20 @@ def lines(found: Inspected) -> Iterator[Line]:
         yield line(styled("weights digest", "strong"), f"  {found.weights}")
 
 
-def _row(found: Inspected, tensor: TensorSpec) -> list[str | Span]:
-    layout = "" if tensor.is_contiguous else " strided"
+def _row(found: Inspected, tensor: Tensor) -> list[str | Span]:
+    if isinstance(tensor, JoinedSpec):
+        layout, offset = " joined", ""
+    else:
+        layout, offset = "" if tensor.is_contiguous else " strided", str(tensor.offset)
     row: list[str | Span] = [
         tensor.name,
         tensor.dtype.code,
         f"[{', '.join(map(str, tensor.shape))}]{layout}",
         str(tensor.nbytes),
-        str(tensor.offset),
+        offset,
     ]
     if len(found.checkpoint.files) > 1:
-        row.append(tensor.file)
+        row.append(", ".join(part.file for part in _parts(tensor)))
     if found.tensor_digests is not None:
         row.append(found.tensor_digests[tensor.name])
     return row
@@ -74,14 +77,19 @@ def document(found: Inspected) -> dict[str, Value]:
     }
 
 
-def _tensor(found: Inspected, tensor: TensorSpec) -> dict[str, Value]:
+def _parts(tensor: Tensor) -> tuple[TensorSpec, ...]:
+    return tensor.parts if isinstance(tensor, JoinedSpec) else (tensor,)
+
+
+def _tensor(found: Inspected, tensor: Tensor) -> dict[str, Value]:
+    parts = _parts(tensor)
     return {
         "name": tensor.name,
         "dtype": tensor.dtype.code,
         "shape": list(tensor.shape),
         "bytes": tensor.nbytes,
-        "file": tensor.file,
-        "offset": tensor.offset,
-        "strides": list(tensor.strides),
+        "file": parts[0].file,
+        "offset": parts[0].offset,
+        "strides": list(parts[0].strides),
         "sha256": None if found.tensor_digests is None else found.tensor_digests[tensor.name],
     }

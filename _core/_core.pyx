@@ -322,7 +322,7 @@ def mean(data, uint64_t rows, size_t cols, size_t piece=0):
     cdef size_t take
     cdef const uint8_t *p = v.data()
     _check_product(rows, cols, v.size())
-    if cols > SIZE_MAX // 32:
+    if cols > SIZE_MAX // 128:
         raise MemoryError
     out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(cols * 4))
     cdef char *q = PyBytes_AsString(out)

@@ -1,10 +1,16 @@
 /* mean.h - the mean of the rows of a matrix of f32, taken in while it streams by.
  *
- * - The sum is torch CPU's cascade sum (numerics.md, "New rows"), so the mean has the bits of
- *   torch.mean(dim=0): rows go into the lowest of four levels; every `step` rows a level is added to
- *   the next and starts again at +0, the second level every step * step rows, and so on. At the end
- *   the levels are added to the lowest, in order, and the sum is divided by the number of rows.
- * - A NaN result is 0x7FC00000.
+ * The order of additions is that of torch.mean(dim=0) on x86-64, whatever the number of threads
+ * (numerics.md, "New rows"):
+ * - A cascade has four levels, all +0 at the start. Rows are added to the lowest; whenever it has
+ *   taken 2^power rows it is added to the second and starts again at +0, the second after as many
+ *   turns is added to the third, and so on; power = max(4, ceil(log2(rows)) / 4). At the end the
+ *   upper levels are added to the lowest, in order.
+ * - As many columns as make groups of 32 (of 4, if there are fewer than 8) go through one cascade. Of
+ *   the columns that are left, every four rows side by side are a row of a second one; what is left
+ *   of the rows is added to its first quarter when that cascade has ended, then the other quarters.
+ * - The sum is divided by the number of rows. A NaN result is 0x7FC00000.
+ * A matrix of one column is summed in yet another order by torch, which is not followed.
  */
 #ifndef VB_MEAN_H
 #define VB_MEAN_H
@@ -13,14 +19,20 @@
 
 enum { VB_MEAN_LEVELS = 4 };
 
+typedef struct vb_cascade {
+  float *sums; /* VB_MEAN_LEVELS x cols */
+  size_t cols;
+  uint64_t done;  /* rows taken in */
+  unsigned power; /* a level takes 2^power of what the one below it has taken */
+} vb_cascade;
+
 typedef struct vb_mean {
-  float *sums;         /* VB_MEAN_LEVELS x cols */
-  uint64_t rows, done; /* in all, and taken in completely */
-  size_t cols, col;    /* the next element's place is (done, col) */
-  unsigned power;      /* a level takes 2^power of what the one below it holds */
+  vb_cascade groups, rest; /* rest: four rows at a time */
+  uint64_t rows, row;      /* in all, and the next element's */
+  size_t cols, col;
 } vb_mean;
 
-/* Bytes of memory for the sums (cols <= SIZE_MAX / 16). */
+/* Bytes of memory for the sums (cols <= SIZE_MAX / 128). */
 size_t vb_mean_memory(size_t cols);
 /* Start the mean of rows x cols elements. `memory` is aligned for float, and the caller's. */
 void vb_mean_init(vb_mean *m, void *memory, uint64_t rows, size_t cols);

@@ -5,8 +5,9 @@ import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport SIZE_MAX, UINT32_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 cimport vb
 
@@ -19,6 +20,11 @@ F16 = vb.VB_F16
 BF16 = vb.VB_BF16
 F32 = vb.VB_F32
 F64 = vb.VB_F64
+Q4_0 = vb.VB_Q4_0
+Q4_1 = vb.VB_Q4_1
+Q5_0 = vb.VB_Q5_0
+Q5_1 = vb.VB_Q5_1
+Q8_0 = vb.VB_Q8_0
 TAG_KEY_SIZE = vb.VB_TAG_KEY_SIZE
 
 
@@ -83,6 +89,30 @@ cdef int _check_type(int type) except -1:
     if not 0 <= type < vb.VB_TYPES:
         raise ValueError(f"no such arithmetic type: {type}")
     return type
+
+
+class Difference:
+    """How two streams of elements differ (vb.h, vb_difference)."""
+
+    __slots__ = ("count", "first", "first_bits", "max_abs", "max_abs_at", "max_ulp", "max_ulp_at",
+                 "unordered")
+
+    def __init__(self, count, first, first_bits, max_ulp, max_ulp_at, max_abs, max_abs_at, unordered):
+        self.count = count
+        self.first = first
+        self.first_bits = first_bits
+        self.max_ulp = max_ulp
+        self.max_ulp_at = max_ulp_at
+        self.max_abs = max_abs
+        self.max_abs_at = max_abs_at
+        self.unordered = unordered
+
+
+cdef int _check_product(size_t a, size_t b, size_t size) except -1:
+    """``size`` bytes are a x b elements of f32."""
+    if (b and a > size // b) or a * b * 4 != size:
+        raise ValueError(f"an operand is not {a} x {b} elements")
+    return 0
 
 
 cdef class Kernels:
@@ -160,6 +190,67 @@ cdef class Kernels:
             self.k.xor_bytes(p, pa, pb, n)
         return out
 
+    def product(self, left, right, size_t rows, size_t rank, size_t cols, float scale):
+        cdef _View l = _View(left)
+        cdef _View r = _View(right)
+        _check_product(rows, rank, l.size())
+        _check_product(rank, cols, r.size())
+        if cols and rows > SIZE_MAX // 8 // cols:
+            raise MemoryError
+        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(rows * cols * 4))
+        cdef char *p = PyBytes_AsString(out)
+        cdef const uint8_t *pl = l.data()
+        cdef const uint8_t *pr = r.data()
+        with nogil:
+            self.k.product(p, pl, pr, rows, rank, cols, scale)
+        return out
+
+    def quantize(self, int type, data):
+        cdef _View v = _View(data)
+        cdef size_t size = vb.vb_block_bytes(type)
+        cdef size_t n = v.size() // (4 * vb.VB_BLOCK)
+        cdef size_t bad
+        if not size:
+            raise ValueError(f"no such block type: {type}")
+        if v.size() != n * 4 * vb.VB_BLOCK:
+            raise ValueError("not a whole number of blocks")
+        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(n * size))
+        cdef char *p = PyBytes_AsString(out)
+        cdef const uint8_t *q = v.data()
+        with nogil:
+            bad = self.k.quantize[type - vb.VB_BLOCK_FIRST](p, q, n)
+        return out, (bad if bad < n * vb.VB_BLOCK else None)
+
+    cdef _difference(self, vb.vb_difference_fn f, size_t itemsize, a, b, size_t piece):
+        cdef _View va = _View(a)
+        cdef _View vb_ = _View(b)
+        cdef size_t n = va.size() // itemsize
+        cdef size_t at = 0
+        cdef size_t take
+        cdef vb.vb_difference d
+        cdef const uint8_t *pa = va.data()
+        cdef const uint8_t *pb = vb_.data()
+        if va.size() != n * itemsize or vb_.size() != va.size():
+            raise ValueError("the operands differ in length")
+        memset(&d, 0, sizeof(d))
+        with nogil:
+            while at < n:
+                take = piece if piece and piece < n - at else n - at
+                f(&d, pa + at * itemsize, pb + at * itemsize, take, at)
+                at += take
+        return Difference(d.count, d.first, (d.first_bits[0], d.first_bits[1]), d.max_ulp,
+                          d.max_ulp_at, d.max_abs, d.max_abs_at, d.unordered)
+
+    def difference(self, int type, a, b, size_t piece=0):
+        _check_type(type)
+        return self._difference(self.k.difference[type], vb.vb_itemsize(type), a, b, piece)
+
+    def difference_raw(self, size_t itemsize, a, b, size_t piece=0):
+        if itemsize not in (1, 2, 4, 8):
+            raise ValueError(f"no items of {itemsize} bytes")
+        cdef int i = (2 if itemsize == 4 else 3) if itemsize > 2 else <int>itemsize - 1
+        return self._difference(self.k.difference_raw[i], itemsize, a, b, piece)
+
     def sha256(self, messages, size_t piece=0):
         cdef list views = [_View(m) for m in messages]
         cdef size_t n = len(views)
@@ -221,6 +312,32 @@ cdef class Kernels:
                 left -= take
             vb.vb_tag_final(k, &t, out)
         return PyBytes_FromStringAndSize(<char *>out, 16)
+
+
+def mean(data, uint64_t rows, size_t cols, size_t piece=0):
+    cdef _View v = _View(data)
+    cdef vb.vb_mean m
+    cdef size_t at = 0
+    cdef size_t n = v.size() // 4
+    cdef size_t take
+    cdef const uint8_t *p = v.data()
+    _check_product(rows, cols, v.size())
+    if cols > SIZE_MAX // 128:
+        raise MemoryError
+    out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(cols * 4))
+    cdef char *q = PyBytes_AsString(out)
+    cdef void *memory = malloc(vb.vb_mean_memory(cols) + 1)
+    if not memory:
+        raise MemoryError
+    with nogil:
+        vb.vb_mean_init(&m, memory, rows, cols)
+        while at < n:
+            take = piece if piece and piece < n - at else n - at
+            vb.vb_mean_add(&m, p + 4 * at, take)
+            at += take
+        vb.vb_mean_final(&m, q)
+        free(memory)
+    return out
 
 
 cdef class Control:

@@ -8,15 +8,40 @@ cdef extern from "vb.h" nogil:
         VB_F32
         VB_F64
         VB_TYPES
+        VB_BLOCK
+        VB_BLOCK_FIRST
+        VB_Q4_0
+        VB_Q4_1
+        VB_Q5_0
+        VB_Q5_1
+        VB_Q8_0
+        VB_RAW_SIZES
     ctypedef size_t (*vb_arith_fn)(void *, const void *, const void *, size_t)
     ctypedef size_t (*vb_convert_fn)(void *, const void *, size_t)
     ctypedef void (*vb_xor_fn)(void *, const void *, const void *, size_t)
+    ctypedef void (*vb_product_fn)(void *, const void *, const void *, size_t, size_t, size_t,
+                                   float)
+    ctypedef size_t (*vb_quantize_fn)(void *, const void *, size_t)
+    ctypedef struct vb_difference:
+        uint64_t count
+        uint64_t first
+        uint64_t first_bits[2]
+        uint64_t max_ulp
+        uint64_t max_ulp_at
+        double max_abs
+        uint64_t max_abs_at
+        uint64_t unordered
+    ctypedef void (*vb_difference_fn)(vb_difference *, const void *, const void *, size_t, uint64_t)
     ctypedef struct vb_kernels:
         unsigned features
         vb_arith_fn add[4][4]
         vb_arith_fn sub[4][4]
         vb_convert_fn convert[4][4]
         vb_xor_fn xor_bytes
+        vb_product_fn product
+        vb_quantize_fn quantize[9]
+        vb_difference_fn difference[4]
+        vb_difference_fn difference_raw[4]
     ctypedef struct vb_sha256:
         pass
     ctypedef struct vb_sha256_job:
@@ -24,6 +49,7 @@ cdef extern from "vb.h" nogil:
         const uint8_t *data
         size_t size
     size_t vb_itemsize(int type)
+    size_t vb_block_bytes(int type)
     unsigned vb_cpu_features()
     bint vb_isa_parse(const char *text, unsigned *features, const char **bad)
     void vb_kernels_init(vb_kernels *k, unsigned features)
@@ -31,6 +57,14 @@ cdef extern from "vb.h" nogil:
     void vb_sha256_init(vb_sha256 *s)
     void vb_sha256_update(const vb_kernels *k, vb_sha256_job *jobs, size_t n)
     void vb_sha256_final(const vb_kernels *k, vb_sha256 *s, uint8_t *digest)
+
+cdef extern from "mean.h" nogil:
+    ctypedef struct vb_mean:
+        pass
+    size_t vb_mean_memory(size_t cols)
+    void vb_mean_init(vb_mean *m, void *memory, uint64_t rows, size_t cols)
+    void vb_mean_add(vb_mean *m, const void *data, size_t n)
+    void vb_mean_final(vb_mean *m, void *out)
 
 cdef extern from "tag.h" nogil:
     enum:

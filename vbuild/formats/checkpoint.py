@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,7 +28,7 @@ from vbuild.formats.index import (
 )
 from vbuild.formats.registry import FORMATS, Format, format_named, format_of
 from vbuild.strict_json import quoted
-from vbuild.tensors import Tensor, TensorSpec
+from vbuild.tensors import LowRankSpec, Tensor, TensorSpec
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
@@ -42,7 +42,8 @@ class Checkpoint:
     ``tensors`` is in code-point order of names; ``files`` are the weight files, sorted;
     ``format`` is the container's name. ``headers`` and ``identities`` have an entry for every
     file that was opened, an index included: the byte ranges that were read (sorted, disjoint)
-    and what the file was at that time.
+    and what the file was at that time. ``updates`` are those of an adapter, by the names of the
+    base's tensors that they change.
     """
 
     tensors: Mapping[str, Tensor]
@@ -50,6 +51,7 @@ class Checkpoint:
     format: str
     headers: dict[str, tuple[tuple[int, bytes], ...]]
     identities: dict[str, Identity]
+    updates: Mapping[str, LowRankSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 - A pure function of headers: it reads no data, opens nothing for writing, and gives the same plan
   on every machine.
 - The parts, in order: :mod:`claim` (rules to recipes), :mod:`layout` (recipes to files),
-  :mod:`lower` (recipes to segments), :mod:`order` (who hashes what).
+  :mod:`lower` (recipes to segments), :mod:`order` (who hashes what); :mod:`whole_files` is the
+  other way to segments, for deltas of files.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from vbuild.errors import InvalidInput
 from vbuild.formats import Checkpoint
 from vbuild.formats.index import index_json
 from vbuild.formats.safetensors import header
-from vbuild.plan.claim import Recipe, Ruleset, claim, copied
+from vbuild.plan.claim import Ruleset, claim
 from vbuild.plan.layout import layout
 from vbuild.plan.lower import Draft, FileRef, lower
 from vbuild.plan.order import InputLayout, Program, finish, unhashed
+from vbuild.plan.recipe import Recipe, copied
+from vbuild.plan.whole_files import xor_drafts
 from vbuild.table import Table
 from vbuild.tensors import DType, Tensor
 
@@ -30,6 +33,7 @@ __all__ = [
     "Plan",
     "Request",
     "copy_program",
+    "make_file_plan",
     "make_plan",
 ]
 
@@ -55,7 +59,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A weight file to be written, and the program that makes it."""
+    """A weight file to be written, and the program that makes it.
+
+    ``recipes`` is empty for a file that is made as a whole.
+    """
 
     name: str
     size: int
@@ -110,7 +117,7 @@ def make_plan(request: Request) -> Plan:
     """The plan for ``request``; InvalidInput where a rule cannot be applied (see :mod:`claim`)."""
     recipes, warnings = claim(
         request.base.tensors,
-        [delta.tensors for delta in request.deltas],
+        [{**delta.tensors, **delta.updates} for delta in request.deltas],
         request.rulesets,
         request.output_dtype,
     )
@@ -125,6 +132,23 @@ def make_plan(request: Request) -> Plan:
     )
     rest = programs[len(files)] if len(programs) > len(files) else None
     return Plan(outputs, rest, _index(outputs), tuple(warnings))
+
+
+def make_file_plan(inputs: Mapping[FileRef, InputLayout]) -> Plan:
+    """The plan of an xor-file delta (group 1): its files, XORed with the base's of their names.
+
+    InvalidInput: ``no-base-file``, ``nothing-to-build``.
+    """
+    drafts = xor_drafts(inputs)
+    if not drafts:
+        raise InvalidInput("nothing-to-build", "the delta has no file")
+    programs = finish(list(drafts.values()), inputs, allow_nonfinite=False)
+    outputs = tuple(
+        OutputFile(name, inputs[FileRef(1, name)].size, program, ())
+        for name, program in zip(drafts, programs, strict=False)
+    )
+    rest = programs[len(drafts)] if len(programs) > len(drafts) else None
+    return Plan(outputs, rest, None, ())
 
 
 def copy_program(tensors: Sequence[Tensor], file_size: int) -> Table:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vbuild.formats.safetensors import canonical_order, shard_name
-from vbuild.plan.claim import Recipe
+from vbuild.plan.recipe import Recipe
 from vbuild.tensors import Tensor
 
 __all__ = ["layout"]

@@ -17,7 +17,7 @@ from itertools import accumulate, pairwise, zip_longest
 from math import prod
 
 from vbuild.errors import InvalidInput
-from vbuild.plan.claim import Band, Mean, Product, Recipe, Step, View, Zeros
+from vbuild.plan.recipe import Band, Mean, Product, Recipe, Step, View, Zeros
 from vbuild.table import (
     AS_STORED,
     BYTES,

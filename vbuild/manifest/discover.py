@@ -17,6 +17,7 @@ from typing import Final
 from vbuild.errors import InvalidInput, Unavailable
 from vbuild.files import os_error, read_small
 from vbuild.formats.index import parse_index
+from vbuild.formats.peft_config import CONFIG_NAME
 from vbuild.formats.registry import FORMATS
 from vbuild.manifest.outline import KeyPath
 from vbuild.manifest.paths import clean_relative_path, path_fault
@@ -44,6 +45,8 @@ def companions(manifest: Manifest, path: KeyPath) -> tuple[list[str], list[str]]
     tables: dict[str, KeyPath] = {"base": ("base",), "delta": ("delta", last)}
     optional: list[str] = []
     required: list[str] = []
+    if path[0] == "delta" and manifest.delta[int(path[1])].kind == "lora":
+        required.append(CONFIG_NAME)
     if path == tables[manifest.config_source]:
         optional += CONFIG_FILES
     if path == tables[manifest.files_source]:

@@ -98,6 +98,13 @@ def _collect(loaded: LoadedManifest, overrides: Sequence[Path | None], check: bo
             continue  # one of the gaps: nothing to compare
         source = resolve(side.uri, here, override, option=option)
         names = sorted(side.files)
+        if not names and manifest.output.format == "as-is":
+            raise InvalidInput(
+                "weights-unclear",
+                "which files are XORed is for you to say: nothing in them tells",
+                where=loaded.place(path),
+                hint='list them under `files`, as "NAME" = {}, and lock again',
+            )
         if not names:
             names = discover(source.directory, side.format, *companions(manifest, path))
         for name in names:

@@ -193,6 +193,7 @@ void vb_kernels_init(vb_kernels *k, unsigned features) {
     vb_add_neon(k);
     vb_convert_neon(k);
     vb_product_neon(k);
+    vb_difference_neon(k);
   }
   if (features & VB_CPU_ARM_SHA2) vb_sha256_armv8(k);
 #endif

@@ -160,9 +160,11 @@ QUANTIZE_AFFINE(q5_1, 5)
 #define QUANTIZE_INDEX_q5_0 (VB_Q5_0 - VB_BLOCK_FIRST)
 #define QUANTIZE_INDEX_q5_1 (VB_Q5_1 - VB_BLOCK_FIRST)
 #define QUANTIZE_INDEX_q8_0 (VB_Q8_0 - VB_BLOCK_FIRST)
-#define QUANTIZE_TYPES(X, isa) X(q4_0, isa) X(q4_1, isa) X(q5_0, isa) X(q5_1, isa) X(q8_0, isa)
+#define QUANTIZE_COMMON(X, isa) X(q4_0, isa) X(q8_0, isa)
+#define QUANTIZE_OTHERS(X, isa) X(q4_1, isa) X(q5_0, isa) X(q5_1, isa)
 
-#define QUANTIZE_DEFINE(NAME, isa)                                                            \
+#define QUANTIZE_DEFINE(NAME, isa) QUANTIZE_KERNEL(NAME, isa, block_##NAME)
+#define QUANTIZE_KERNEL(NAME, isa, write_block)                                               \
   static size_t quantize_##NAME##_##isa(void *out, const void *in, size_t nblocks) {          \
     const vb_fp_env env = vb_fp_begin();                                                      \
     const size_t size = vb_block_bytes(QUANTIZE_INDEX_##NAME + VB_BLOCK_FIRST);               \
@@ -170,9 +172,9 @@ QUANTIZE_AFFINE(q5_1, 5)
     size_t first = none;                                                                      \
     for (size_t b = 0; b < nblocks; b++) {                                                    \
       const uint8_t *block = VB_AT(in, f32, b * VB_BLOCK);                                    \
-      vb_f32 x[VB_BLOCK];                                                                     \
+      _Alignas(64) vb_f32 x[VB_BLOCK];                                                               \
       for (size_t i = 0; i < VB_BLOCK; i++) x[i] = vb_load_f32(block, i);                     \
-      if (!block_##NAME((uint8_t *)out + b * size, x) && first == none)                       \
+      if (!write_block((uint8_t *)out + b * size, x) && first == none)                        \
         first = b * VB_BLOCK + vb_find_nonfinite_f32(block, VB_BLOCK) % VB_BLOCK;             \
     }                                                                                         \
     vb_fp_end(env);                                                                           \

@@ -186,6 +186,7 @@ void vb_tag_vpclmul(vb_kernels *k);
 void vb_add_neon(vb_kernels *k);
 void vb_convert_neon(vb_kernels *k);
 void vb_product_neon(vb_kernels *k);
+void vb_difference_neon(vb_kernels *k);
 void vb_sha256_armv8(vb_kernels *k);
 
 /* ---- dispatch ---- */

@@ -4,8 +4,8 @@
 
 enum { PARTS = 4 }; /* of a block, each a vector */
 
-static inline __m256 part(const vb_f32 *x, int i) {
-  return _mm256_castsi256_ps(_mm256_loadu_si256((const __m256i_u *)(x + 8 * i)));
+static inline __m256 part(const uint8_t *in, int i) {
+  return _mm256_castsi256_ps(_mm256_loadu_si256((const __m256i_u *)(in + 32 * i)));
 }
 
 /* Magnitudes, as integers. */
@@ -14,9 +14,9 @@ static inline __m256i magnitudes(__m256 x) {
 }
 
 /* The largest magnitude of the block, in every lane. */
-static inline __m256i largest_of(const vb_f32 *x) {
-  __m256i m = magnitudes(part(x, 0));
-  for (int i = 1; i < PARTS; i++) m = _mm256_max_epi32(m, magnitudes(part(x, i)));
+static inline __m256i largest_of(const uint8_t *in) {
+  __m256i m = magnitudes(part(in, 0));
+  for (int i = 1; i < PARTS; i++) m = _mm256_max_epi32(m, magnitudes(part(in, i)));
   m = _mm256_max_epi32(m, _mm256_permute2x128_si256(m, m, 1));
   m = _mm256_max_epi32(m, _mm256_shuffle_epi32(m, 0x4E));
   return _mm256_max_epi32(m, _mm256_shuffle_epi32(m, 0xB1));
@@ -41,28 +41,29 @@ static inline __m256i rounded(__m256 v) {
   return _mm256_add_epi32(q, _mm256_castps_si256(down));
 }
 
-static inline bool block_q8_0_avx2(uint8_t *out, const vb_f32 *x) {
-  const float scale = vb_float(lane0(largest_of(x))) / 127, inverse = quantize_inverse(scale);
-  if (quantize_degenerate(scale, inverse)) return block_q8_0(out, x);
+static inline bool block_q8_0_avx2(uint8_t *out, const uint8_t *in) {
+  const float scale = vb_float(lane0(largest_of(in))) / 127, inverse = quantize_inverse(scale);
+  if (quantize_degenerate(scale, inverse)) return block_q8_0(out, in);
   const __m256 factor = _mm256_set1_ps(inverse);
   __m256i q[PARTS];
-  for (int i = 0; i < PARTS; i++) q[i] = rounded(_mm256_mul_ps(part(x, i), factor));
+  for (int i = 0; i < PARTS; i++) q[i] = rounded(_mm256_mul_ps(part(in, i), factor));
   const vb_f16 stored = quantize_f16(scale);
   vb_store16(out, stored);
   _mm256_storeu_si256((__m256i_u *)(out + 2), bytes_of(q));
   return !vb_nonfinite_f16(stored);
 }
 
-static inline bool block_q4_0_avx2(uint8_t *out, const vb_f32 *x) {
-  const __m256i largest = largest_of(x), top = _mm256_set1_epi32(15);
+static inline bool block_q4_0_avx2(uint8_t *out, const uint8_t *in) {
+  const __m256i largest = largest_of(in), top = _mm256_set1_epi32(15);
   __m256i q[PARTS];
-  for (int i = 0; i < PARTS; i++) q[i] = _mm256_cmpeq_epi32(magnitudes(part(x, i)), largest);
+  for (int i = 0; i < PARTS; i++) q[i] = _mm256_cmpeq_epi32(magnitudes(part(in, i)), largest);
   const unsigned where = (unsigned)_mm256_movemask_epi8(bytes_of(q));
-  const float scale = vb_float(x[__builtin_ctz(where)]) / -8, inverse = quantize_inverse(scale);
-  if (quantize_degenerate(scale, inverse)) return block_q4_0(out, x);
+  const float scale = vb_float(vb_load_f32(in, (size_t)__builtin_ctz(where))) / -8;
+  const float inverse = quantize_inverse(scale);
+  if (quantize_degenerate(scale, inverse)) return block_q4_0(out, in);
   const __m256 factor = _mm256_set1_ps(inverse), offset = _mm256_set1_ps(8.5f);
   for (int i = 0; i < PARTS; i++) {
-    const __m256 v = _mm256_add_ps(_mm256_mul_ps(part(x, i), factor), offset);
+    const __m256 v = _mm256_add_ps(_mm256_mul_ps(part(in, i), factor), offset);
     q[i] = _mm256_min_epi32(_mm256_cvttps_epi32(v), top);
   }
   const __m256i bytes = bytes_of(q);

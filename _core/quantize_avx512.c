@@ -17,12 +17,12 @@ static inline __m128i rounded_bytes(__m512 v) {
   return _mm512_cvtepi32_epi8(_mm512_mask_sub_epi32(q, down, q, one));
 }
 
-static inline bool block_q8_0_avx512(uint8_t *out, const vb_f32 *x) {
-  const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+static inline bool block_q8_0_avx512(uint8_t *out, const uint8_t *in) {
+  const __m512 x0 = _mm512_loadu_ps(in), x1 = _mm512_loadu_ps(in + 64);
   const __m512i larger = _mm512_max_epi32(magnitudes(x0), magnitudes(x1));
   const vb_f32 largest = (vb_f32)_mm512_reduce_max_epi32(larger);
   const float scale = vb_float(largest) / 127, inverse = quantize_inverse(scale);
-  if (quantize_degenerate(scale, inverse)) return block_q8_0(out, x);
+  if (quantize_degenerate(scale, inverse)) return block_q8_0(out, in);
   const __m512 factor = _mm512_set1_ps(inverse);
   const vb_f16 stored = quantize_f16(scale);
   vb_store16(out, stored);
@@ -36,14 +36,15 @@ static inline __m512i quants4(__m512 x, __m512 factor) {
   return _mm512_min_epi32(_mm512_cvttps_epi32(v), _mm512_set1_epi32(15));
 }
 
-static inline bool block_q4_0_avx512(uint8_t *out, const vb_f32 *x) {
-  const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+static inline bool block_q4_0_avx512(uint8_t *out, const uint8_t *in) {
+  const __m512 x0 = _mm512_loadu_ps(in), x1 = _mm512_loadu_ps(in + 64);
   const __m512i m0 = magnitudes(x0), m1 = magnitudes(x1);
   const __m512i largest = _mm512_set1_epi32(_mm512_reduce_max_epi32(_mm512_max_epi32(m0, m1)));
   const unsigned where = _mm512_cmpeq_epi32_mask(m0, largest) |
                          (unsigned)_mm512_cmpeq_epi32_mask(m1, largest) << 16;
-  const float scale = vb_float(x[__builtin_ctz(where)]) / -8, inverse = quantize_inverse(scale);
-  if (quantize_degenerate(scale, inverse)) return block_q4_0(out, x);
+  const float scale = vb_float(vb_load_f32(in, (size_t)__builtin_ctz(where))) / -8;
+  const float inverse = quantize_inverse(scale);
+  if (quantize_degenerate(scale, inverse)) return block_q4_0(out, in);
   const __m512 factor = _mm512_set1_ps(inverse);
   const __m512i low = quants4(x0, factor), high = quants4(x1, factor);
   const vb_f16 stored = quantize_f16(scale);

@@ -108,6 +108,11 @@ class Difference:
         self.unordered = unordered
 
 
+cdef _difference_object(const vb.vb_difference *d):
+    return Difference(d.count, d.first, (d.first_bits[0], d.first_bits[1]), d.max_ulp,
+                      d.max_ulp_at, d.max_abs, d.max_abs_at, d.unordered)
+
+
 cdef int _check_product(size_t a, size_t b, size_t size) except -1:
     """``size`` bytes are a x b elements of f32."""
     if (b and a > size // b) or a * b * 4 != size:
@@ -238,8 +243,7 @@ cdef class Kernels:
                 take = piece if piece and piece < n - at else n - at
                 f(&d, pa + at * itemsize, pb + at * itemsize, take, at)
                 at += take
-        return Difference(d.count, d.first, (d.first_bits[0], d.first_bits[1]), d.max_ulp,
-                          d.max_ulp_at, d.max_abs, d.max_abs_at, d.unordered)
+        return _difference_object(&d)
 
     def difference(self, int type, a, b, size_t piece=0):
         _check_type(type)
@@ -354,13 +358,14 @@ cdef class Control:
 class Result:
     """What a run found: digests as 32 bytes each, tags as 16."""
 
-    __slots__ = ("output", "regions", "sources", "tensors")
+    __slots__ = ("differences", "output", "regions", "sources", "tensors")
 
-    def __init__(self, output, sources, tensors, regions):
+    def __init__(self, output, sources, tensors, regions, differences):
         self.output = output
         self.sources = sources
         self.tensors = tensors
         self.regions = regions
+        self.differences = differences
 
 
 cdef class _Arrays:
@@ -371,6 +376,7 @@ cdef class _Arrays:
     cdef uint8_t *sources
     cdef uint8_t *tensors
     cdef uint8_t *regions
+    cdef vb.vb_difference *differences
 
     def __dealloc__(self):
         free(self.scratch)
@@ -378,6 +384,7 @@ cdef class _Arrays:
         free(self.sources)
         free(self.tensors)
         free(self.regions)
+        free(self.differences)
 
 
 cdef int _parse(vb.vb_table *t, _View data, _Arrays arrays) except -1:
@@ -401,16 +408,8 @@ def check_table(table, Kernels kernels):
     return t.out_size, vb.vb_run_memory(&t, &kernels.k)
 
 
-def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_output=True,
-        bint tensor_digests=False, tag_key=None):
-    cdef vb.vb_table t
-    cdef _View data = _View(table)
-    cdef _Arrays arrays = _Arrays()
-    _parse(&t, data, arrays)
-    cdef _View key = _View(b"" if tag_key is None else tag_key)
+cdef int _allocate(_Arrays arrays, const vb.vb_table *t, fds) except -1:
     cdef uint32_t i
-    if tag_key is not None and key.size() != vb.VB_TAG_KEY_SIZE:
-        raise ValueError(f"a key has {TAG_KEY_SIZE} bytes")
     if len(fds) != t.nsources:
         raise ValueError(f"the table has {t.nsources} sources, got {len(fds)} descriptors")
     arrays.fds = <int *>calloc(t.nsources + 1, sizeof(int))
@@ -421,6 +420,49 @@ def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_outp
         raise MemoryError
     for i in range(t.nsources):
         arrays.fds[i] = fds[i]
+    if vb.vb_table_compares(t):
+        arrays.differences = <vb.vb_difference *>calloc(t.ntensors + 1, sizeof(vb.vb_difference))
+        if not arrays.differences:
+            raise MemoryError
+    return 0
+
+
+cdef tuple _slices(const uint8_t *data, uint32_t n, size_t size):
+    """n results of ``size`` bytes each."""
+    return tuple([PyBytes_FromStringAndSize(<const char *>data + i * size, size) for i in range(n)])
+
+
+cdef tuple _source_digests(const vb.vb_table *t, const uint8_t *digests):
+    found = list(_slices(digests, t.nsources, 32))
+    for i in range(t.nsources):
+        if vb.vb_table_source(t, i).mode == 0:
+            found[i] = None
+    return tuple(found)
+
+
+cdef tuple _differences(const vb.vb_table *t, const vb.vb_difference *differences):
+    """One per tensor; None for those that nothing was compared of."""
+    cdef uint32_t i
+    cdef list found = [None] * t.ntensors
+    for i in range(t.nsegments):
+        if vb.vb_table_segment(t, i).op == vb.VB_OP_DIFF:
+            found[vb.vb_table_segment(t, i).tensor] = True
+    for i in range(t.ntensors):
+        if found[i]:
+            found[i] = _difference_object(&differences[i])
+    return tuple(found)
+
+
+def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_output=True,
+        bint tensor_digests=False, tag_key=None, int scratch_fd=-1):
+    cdef vb.vb_table t
+    cdef _View data = _View(table)
+    cdef _Arrays arrays = _Arrays()
+    _parse(&t, data, arrays)
+    cdef _View key = _View(b"" if tag_key is None else tag_key)
+    if tag_key is not None and key.size() != vb.VB_TAG_KEY_SIZE:
+        raise ValueError(f"a key has {TAG_KEY_SIZE} bytes")
+    _allocate(arrays, &t, fds)
     cdef vb.vb_job job
     cdef vb.vb_fault fault
     cdef vb.vb_status status
@@ -428,32 +470,23 @@ def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_outp
     job.kernels = &kernels.k
     job.fds = arrays.fds
     job.out_fd = out_fd
+    job.scratch_fd = scratch_fd
     job.hash_output = hash_output
     job.control = &control.c
+    job.tag_key = key.data() if tag_key is not None else NULL
     job.source_digest = arrays.sources
     job.tensor_digest = arrays.tensors if tensor_digests else NULL
-    job.tag_key = NULL
-    if tag_key is not None:
-        job.tag_key = key.data()
     job.region_tag = arrays.regions
+    job.difference = arrays.differences
     with nogil:
         status = vb.vb_run(&job, &fault)
     if status != vb.VB_OK:
         raise Fault(_STATUS[<int>status], fault.error, fault.source, fault.segment, fault.index,
                     (fault.bits[0], fault.bits[1], fault.bits[2]))
-    sources = []
-    for i in range(t.nsources):
-        hashed = vb.vb_table_source(&t, i).mode != 0
-        sources.append(
-            PyBytes_FromStringAndSize(<char *>arrays.sources + 32 * <size_t>i, 32) if hashed else None
-        )
-    tensors = []
-    if tensor_digests:
-        for i in range(t.ntensors):
-            tensors.append(PyBytes_FromStringAndSize(<char *>arrays.tensors + 32 * <size_t>i, 32))
-    regions = []
-    if tag_key is not None:
-        for i in range(t.nregions):
-            regions.append(PyBytes_FromStringAndSize(<char *>arrays.regions + 16 * <size_t>i, 16))
-    output = PyBytes_FromStringAndSize(<char *>job.out_digest, 32) if hash_output else None
-    return Result(output, tuple(sources), tuple(tensors), tuple(regions))
+    return Result(
+        PyBytes_FromStringAndSize(<char *>job.out_digest, 32) if hash_output else None,
+        _source_digests(&t, arrays.sources),
+        _slices(arrays.tensors, t.ntensors, 32) if tensor_digests else (),
+        _slices(arrays.regions, t.nregions, 16) if tag_key is not None else (),
+        _differences(&t, arrays.differences) if arrays.differences else (),
+    )

@@ -77,6 +77,11 @@ cdef extern from "tag.h" nogil:
     void vb_tag_final(const uint8_t *key, vb_tag *t, uint8_t *out)
 
 cdef extern from "table.h" nogil:
+    enum:
+        VB_OP_DIFF
+    ctypedef struct vb_segment:
+        uint8_t op
+        uint32_t tensor
     ctypedef struct vb_source:
         uint32_t mode
         uint64_t size
@@ -93,6 +98,8 @@ cdef extern from "table.h" nogil:
                         vb_table_error *e)
     uint32_t vb_table_nsources(const uint8_t *data, size_t size)
     vb_source vb_table_source(const vb_table *t, uint32_t i)
+    vb_segment vb_table_segment(const vb_table *t, uint32_t i)
+    bint vb_table_compares(const vb_table *t)
 
 cdef extern from "machine.h" nogil:
     ctypedef struct vb_control:
@@ -117,12 +124,14 @@ cdef extern from "machine.h" nogil:
         const vb_kernels *kernels
         const int *fds
         int out_fd
+        int scratch_fd
         bint hash_output
         vb_control *control
         const uint8_t *tag_key
         uint8_t *source_digest
         uint8_t *tensor_digest
         uint8_t *region_tag
+        vb_difference *difference
         uint8_t out_digest[32]
     size_t vb_run_memory(const vb_table *t, const vb_kernels *k)
     vb_status vb_run(vb_job *job, vb_fault *fault)

@@ -9,7 +9,6 @@ import ctypes
 import ctypes.util
 import itertools
 import math
-import struct
 
 import numpy as np
 import pytest

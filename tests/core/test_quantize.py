@@ -52,7 +52,9 @@ def edge_blocks() -> np.ndarray:
     one = [[1.0] * 32, [-1.0] * 32, [1.0, -1.0] * 16, [-1.0, 1.0] * 16, [0.0] * 31 + [1.0]]
     rows = [[0.0] * 32, [-0.0] * 32, *one]
     rows += [[largest, -largest] * 16, [largest] * 32, [-largest] * 16 + [0.0] * 16]
-    rows += [[sign * tiny * n] * 16 + [0.0] * 16 for n in (1, 2, 3, 7, 8, 9, 64) for sign in (1, -1)]
+    rows += [
+        [sign * tiny * n] * 16 + [0.0] * 16 for n in (1, 2, 3, 7, 8, 9, 64) for sign in (1, -1)
+    ]
     rows += [[2.0**e * x for x in range(-16, 16)] for e in range(-149, 124)]
     # Scales at and beside the largest f16, and reciprocals at and beside the largest f32.
     for top in (65519.996, 65520.0, 65504.0, 2.0**-128, 2.0**-127.5):

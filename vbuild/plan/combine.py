@@ -181,11 +181,13 @@ def _mean(have: Recipe) -> Mean:
     first = have.bands[0]
     if len(have.bands) == 1 and not first.steps and isinstance(first.start, View):
         spec = first.start.spec
-        if isinstance(spec, TensorSpec) and len(spec.shape) == 2 and not spec.dims:
+        plain = isinstance(spec, TensorSpec) and len(spec.shape) == 2 and not spec.dims
+        if isinstance(spec, TensorSpec) and plain and spec.dtype is not DType.F64:
             return Mean(first.start.group, spec)
     raise Disagreement(
         have.name,
-        "the mean of its rows is not to be had: they are not one matrix of one file as it is",
+        "the mean of its rows is not to be had: they are not one matrix of one file, in float16, "
+        "bfloat16 or float32, that no delta before has changed",
         'take pad = "zero" or "delta", or convert the base to Hugging Face files first',
     )
 

@@ -194,7 +194,12 @@ def _check_as_is(manifest: Manifest, outline: Outline) -> None:
         fault = output_name_fault(name) or ("is in a directory" if "/" in name else None)
         _refuse_path(fault, name, path, outline)
         if manifest.base.files and name not in manifest.base.files:
-            raise _not_listed(name, "base", manifest.base, path, outline)
+            raise outline.error(
+                "no-base-file",
+                path,
+                f"the base lists no file {quote(name)} to XOR it with",
+                hint="list it under [base.files], or leave it out of [delta.files]",
+            )
 
 
 def _without_effect(manifest: Manifest) -> list[tuple[KeyPath, bool]]:

@@ -30,12 +30,11 @@ def new_base(dtype=torch.float16, **settings):
     torch.manual_seed(1)
     config = transformers.LlamaConfig(
         vocab_size=VOCAB,
-        hidden_size=HIDDEN,
-        intermediate_size=WIDE,
         num_hidden_layers=2,
         num_attention_heads=4,
-        **{"tie_word_embeddings": False, **settings},
+        **{"hidden_size": HIDDEN, "intermediate_size": WIDE, **settings},
     )
+    config.tie_word_embeddings = settings.get("tie_word_embeddings", False)
     model = transformers.LlamaForCausalLM(config).to(dtype)
     with torch.no_grad():
         for values in model.parameters():
@@ -87,28 +86,44 @@ def distances(made, theirs):
     return found
 
 
-def job(tmp_path, dtype=torch.float16, base=None, adapters=({},)):
+def job(tmp_path, dtype=torch.float16, base=None, adapters=({},), rules=""):
     base = base or {}
     write_bin(tmp_path / "base", state_of(new_base(dtype, **base)))
     names = [f"lora{i}" for i in range(len(adapters))]
     for i, (name, settings) in enumerate(zip(names, adapters, strict=True)):
         save_adapter(new_base(dtype, **base), tmp_path / name, seed=i + 2, **settings)
     theirs = merged_by_peft(dtype, *(tmp_path / name for name in names), **base)
-    made = build(manifest(tmp_path, kind="lora", deltas=names))
+    made = build(manifest(tmp_path, kind="lora", deltas=names, rules=rules))
     assert sorted(made) == sorted(theirs)
     return made, theirs
 
 
 def report(record_property, what, found):
     total = sum(found.values())
-    text = ", ".join(f"{ulps} ulp: {n / total:.2e}" for ulps, n in sorted(found.items()))
+    text = ", ".join(f"{ulps} ulp: {n / total:.4g}" for ulps, n in sorted(found.items()))
     record_property("ulps", text)
     sys.stdout.write(f"\n{what}: {text} of {total} elements\n")
 
 
+LARGE = {"hidden_size": 256, "intermediate_size": 688}
+
+ROUNDED_FIRST = """
+[[apply.rule]]
+match = "model.embed_tokens.weight"
+op = "merge"
+on_missing = "copy-base"
+compute = "float16"
+[[apply.rule]]
+match = "*"
+op = "merge"
+on_missing = "copy-base"
+"""
+"""PEFT rounds an embedding's product, and no other, to the base's type before it adds it."""
+
 SETTINGS = {
     "rank 8": {"r": 8, "lora_alpha": 16, "target_modules": LINEAR},
     "rank 64": {"r": 64, "lora_alpha": 16, "target_modules": LINEAR},
+    "rank 512": {"r": 512, "lora_alpha": 16, "target_modules": LINEAR},
     "rsLoRA": {"r": 8, "lora_alpha": 3, "use_rslora": True, "target_modules": LINEAR},
     "patterns": {
         "r": 8,
@@ -129,7 +144,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("what", SETTINGS)
 def test_a_float16_result_is_at_most_one_ulp_from_peft_s(tmp_path, record_property, what):
-    made, theirs = job(tmp_path, adapters=[SETTINGS[what]])
+    made, theirs = job(tmp_path, adapters=[SETTINGS[what]], rules=ROUNDED_FIRST)
     found = distances(made, theirs)
     report(record_property, what, found)
     assert max(found) <= 1
@@ -139,10 +154,11 @@ def test_a_float16_result_is_at_most_one_ulp_from_peft_s(tmp_path, record_proper
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16])
-def test_any_result_is_within_the_bound_of_peft_s(tmp_path, record_property, dtype):
-    settings = SETTINGS["rank 64"]
-    made, theirs = job(tmp_path, dtype, adapters=[settings])
-    report(record_property, str(dtype), distances(made, theirs))
+@pytest.mark.parametrize(("base", "rank"), [({}, "rank 512"), (LARGE, "rank 64")])
+def test_any_result_is_within_the_bound_of_peft_s(tmp_path, record_property, dtype, base, rank):
+    settings = SETTINGS[rank]
+    made, theirs = job(tmp_path, dtype, base, adapters=[settings])
+    report(record_property, f"{rank}, {dtype}", distances(made, theirs))
     from safetensors.torch import load_file
 
     adapter = load_file(tmp_path / "lora0" / "adapter_model.safetensors")
@@ -176,7 +192,9 @@ def test_a_chain_is_merged_as_peft_merges_one_after_the_other(tmp_path, record_p
 
 def test_a_tied_embedding_takes_its_update_for_both(tmp_path, record_property):
     settings = SETTINGS["embedding"]
-    made, theirs = job(tmp_path, base={"tie_word_embeddings": True}, adapters=[settings])
+    made, theirs = job(
+        tmp_path, base={"tie_word_embeddings": True}, adapters=[settings], rules=ROUNDED_FIRST
+    )
     found = distances(made, theirs)
     report(record_property, "tied", found)
     assert "lm_head.weight" not in made

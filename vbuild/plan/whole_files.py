@@ -38,12 +38,11 @@ def _draft(payload: FileRef, inputs: Mapping[FileRef, InputLayout]) -> Draft:
     draft = Draft()
     whole = inputs[payload].size
     shared = min(whole, inputs[base].size)
-    numbers = draft.source(base), draft.source(payload)
     if shared:
-        a, dims = dense(numbers[0], 0, shared)
-        b, _ = dense(numbers[1], 0, shared)
+        a, dims = dense(draft.source(base), 0, shared)
+        b, _ = dense(draft.source(payload), 0, shared)
         draft.segments.append(Segment(Op.XOR, dims, a, BYTES, BYTES, b, BYTES))
     if shared < whole:
-        rest, dims = dense(numbers[1], shared, whole)
+        rest, dims = dense(draft.source(payload), shared, whole)
         draft.segments.append(Segment(Op.COPY, dims, rest, BYTES, BYTES))
     return draft

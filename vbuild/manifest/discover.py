@@ -104,10 +104,10 @@ def _weights(place: Place, present: set[str], container: str) -> list[str]:
                 return [single]
     for kind, adapter in _ADAPTERS:
         if container in ("auto", kind) and adapter in present:
-            return [_ADAPTER_CONFIG, adapter]
+            return [*(present & {_ADAPTER_CONFIG}), adapter]
     meta = sorted(name for name in present if _META.fullmatch(name))
     if meta and container in ("auto", "meta-llama"):
-        return [*meta, _META_CONFIG]
+        return [*meta, *(present & {_META_CONFIG})]
     return _by_suffix(place, present, container)
 
 

@@ -29,6 +29,13 @@ class Ran:
     err: str
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session():
+    """The client's connections are its own until all tests have ended: making it is slow."""
+    yield
+    huggingface_hub.close_session()
+
+
 @pytest.fixture
 def waits(monkeypatch):
     """Nobody waits before a further try; the seconds that the client would have waited."""
@@ -58,7 +65,6 @@ def hub(request, tmp_path, monkeypatch, waits):
         for thread in threading.enumerate():
             if thread.name.startswith("vbuild-fetch"):
                 thread.join()
-        huggingface_hub.close_session()
 
 
 @pytest.fixture

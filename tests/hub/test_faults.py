@@ -1,9 +1,8 @@
 """Whatever the Hub or the network does ends in one clear line that says what to do."""
 
+import errno
 import json
-import os
 import socket
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -134,6 +133,14 @@ def test_a_login_page_of_the_network_is_not_taken_for_the_hub(job, vb):
     assert error(vb("lock", job.manifest, "--json"), 3)["code"] == "hub-answer"
 
 
+ID = "0" * 40
+
+
+def listing(file):
+    commit = "e48d6969dca25e544499e2018bc0fa17ec0c5312"
+    return json.dumps({"id": "org/delta", "sha": commit, "siblings": [file]}).encode()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -149,6 +156,13 @@ def test_a_login_page_of_the_network_is_not_taken_for_the_hub(job, vb):
         b'{"id": "org/delta", "siblings": [{"rfilename": "a", "size": 1, "lfs": {"sha256": "x"}}]}',
         b'{"id": "org/delta", "siblings": 3}',
         b"{" * 100_000,
+        b"[" * 100_000,
+        listing({"rfilename": "a", "size": 1, "blobId": "0" * 64}),
+        listing({"rfilename": "a", "size": 1, "blobId": None}),
+        listing({"rfilename": "a", "size": 1 << 63, "blobId": "0" * 40}),
+        listing({"rfilename": 5, "size": 1, "blobId": "0" * 40}),
+        listing({"rfilename": "a", "lfs": {"sha256": "0" * 40, "size": 1, "pointerSize": 1}}),
+        listing({"rfilename": "a", "lfs": {"sha256": 1, "size": 1, "pointerSize": 1}}),
     ],
 )
 def test_a_listing_that_is_none_is_refused(job, vb, answer):
@@ -184,6 +198,11 @@ def test_case_82_another_file_is_known_before_a_byte_comes(job, vb):
     found = error(vb("fetch", job.manifest, "--json"), 1)
     assert (found["code"], found["got"]) == ("size-mismatch", "5 bytes")
     assert job.hub.lines("GET") == []
+
+
+def test_a_listing_that_makes_sense_is_accepted(job, vb):
+    job.hub.fault("GET /api", status=200, body=listing({"rfilename": "a", "size": 1, "blobId": ID}))
+    assert error(vb("lock", job.manifest, "--json"), 3)["code"] == "hub-no-file"
 
 
 def body_fault(job, data, **what):
@@ -270,6 +289,15 @@ def test_case_27_a_full_disk_is_said_before_a_byte_comes(job, vb, monkeypatch):
     assert "HF_HUB_CACHE" in found["hint"]
 
 
+def test_case_27_a_disk_that_fills_up_is_named(job, vb, monkeypatch):
+    def full(fd, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vbuild.sources.partial.os.pwrite", full)
+    found = error(vb("fetch", job.manifest, "--json"), 3)
+    assert found["code"] == "disk-full"
+
+
 def test_a_file_that_plain_http_does_not_serve_is_refused(job, vb):
     size = len(job.files[job.weights])
     huge = 50_000_000_001
@@ -287,9 +315,3 @@ def test_an_error_in_one_file_ends_the_others(job, vb):
     job.hub.fault(f"HEAD /org/delta/resolve/{job.commit}/{first}", status=403, times=99)
     assert error(vb("fetch", job.manifest, "--json"), 3)["code"] == "hub-forbidden"
     assert not job.cached(first).exists()
-
-
-def test_the_cache_directory_of_the_user_is_not_written_to(job, vb):
-    assert vb("fetch", job.manifest).status == 0
-    assert Path(os.environ["HF_HUB_CACHE"]).is_dir()
-    assert str(job.cached("x")).startswith(os.environ["HF_HUB_CACHE"])

@@ -79,8 +79,9 @@ uri  =  'hf://org/model@main'   # a branch
     assert bodies(hub) == ["config.json"]
 
 
-@pytest.mark.parametrize("quotes", ['"', "'", '"""', "'''"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("quotes", "newline"), [('"', "\n"), ("'", "\r\n"), ('"""', "\r\n"), ("'''", "\n")]
+)
 @pytest.mark.parametrize(
     "base", ["[base]\nuri = U\n", "base.uri = U\n", "base = { uri = U }\n", "[base]\n'uri'=U#c\n"]
 )

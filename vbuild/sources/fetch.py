@@ -176,7 +176,7 @@ def _download_all(pending: Pending, refetch: bool, progress: Progress) -> None:
             for hand in hands:
                 hand.start()
             try:
-                _wait(len(pending.files), ended, count, progress)
+                _wait(pending, ended, count, progress)
             except VbuildError:
                 stop.set()
                 until = time.monotonic() + GRACE_SECONDS
@@ -195,19 +195,20 @@ def _download_all(pending: Pending, refetch: bool, progress: Progress) -> None:
 
 
 def _wait(
-    files: int,
+    pending: Pending,
     ended: queue.SimpleQueue[BaseException | None],
     count: _Count,
     progress: Progress,
 ) -> None:
-    """Return when ``files`` downloads have ended, or raise what the first one has raised."""
+    """Return when all downloads have ended, or raise what the first one has raised."""
+    files, total = len(pending.files), pending.bytes  # more may come: not every size is pinned
     while files:
         try:
             failed = ended.get(timeout=POLL_SECONDS)
         except queue.Empty:
-            progress.at(count.done)
+            progress.at(min(count.done, total))
             continue
         if failed is not None:
             raise failed
         files -= 1
-        progress.at(count.done)
+        progress.at(min(count.done, total))

@@ -36,6 +36,7 @@ from huggingface_hub import (
     hf_hub_url,
 )
 from huggingface_hub.file_download import http_get
+from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers
 
 from vbuild.digest import digest_mismatch, size_mismatch
@@ -60,7 +61,8 @@ LARGEST: Final = 50 * 1000 * 1000 * 1000
 TIMEOUT: Final = 10.0
 """Seconds that the Hub may take to answer a question."""
 
-_ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class _NoBar:
@@ -134,21 +136,27 @@ def list_files(repository: Repository) -> Listing:
         )
         files = {}
         for file in info.siblings or ():
-            sha256 = None if file.lfs is None else file.lfs.sha256
-            git = None if sha256 is not None else file.blob_id
-            size = file.size if file.lfs is None else file.lfs.size
-            for digest in (sha256, git):
-                if digest is not None and not _ETAG.fullmatch(digest):
-                    raise ValueError("a digest that is none")
-            if type(size) is not int or size < 0:
-                raise ValueError("a file without a size")
-            files[file.rfilename] = RemoteFile(size, sha256, git)
+            files[file.rfilename] = _listed(file)
         at = repository.at(str(info.sha))
         if not at.is_commit or (repository.is_commit and at != repository):
             raise ValueError("another commit than was asked for")
         return Listing(at, MappingProxyType(files))
 
     return _patiently(ask, repository, None, threading.Event())
+
+
+def _listed(file: RepoSibling) -> RemoteFile:
+    """What a listing says of a file; ValueError where it makes no sense."""
+    if not isinstance(file.rfilename, str):
+        raise ValueError("a file without a name")
+    size, digest, form = file.size, file.blob_id, _SHA1
+    if file.lfs is not None:
+        size, digest, form = file.lfs.size, file.lfs.sha256, _SHA256
+    if type(size) is not int or not 0 <= size < 1 << 63:
+        raise ValueError("a file without a size")
+    if not isinstance(digest, str) or not form.fullmatch(digest):
+        raise ValueError("a file without a digest")
+    return RemoteFile(size, digest, None) if file.lfs else RemoteFile(size, None, digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +176,9 @@ def _ask(wanted: Wanted, stop: threading.Event) -> _Remote:
         found = get_hf_file_metadata(url, timeout=TIMEOUT, endpoint=_endpoint())
         if found.commit_hash != commit:
             raise ValueError(f"commit {found.commit_hash}")
-        if found.etag is None or not _ETAG.fullmatch(found.etag):
+        if not any(form.fullmatch(found.etag or "") for form in (_SHA1, _SHA256)):
             raise ValueError("no ETag of a file")
-        return _Remote(found.etag, found.size)
+        return _Remote(str(found.etag), found.size)
 
     remote = _patiently(ask, wanted.repository, wanted.name, stop)
     hint = "the manifest pins another file than the Hub has at this commit: correct the pin"

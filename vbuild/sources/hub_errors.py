@@ -35,6 +35,7 @@ CLIENT_ERRORS: Final = (
     KeyError,
     TypeError,
     AttributeError,
+    RecursionError,  # of a deeply nested answer
 )
 """What a call of the client can raise because of the Hub, the network or the disk."""
 

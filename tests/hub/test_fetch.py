@@ -141,6 +141,20 @@ def test_a_cache_without_links_is_repaired_too(job, vb):
     assert path.read_bytes() == job.files[job.weights]
 
 
+def test_a_wrong_pin_of_a_small_file_is_not_called_damage(job, vb):
+    data = b'{"vocab_size": 31}'
+    commit = job.hub.repos["org/delta"].commit({**job.files, "config.json": data})
+    pin = f'"config.json" = {{ sha256 = "{"0" * 64}" }}\n'
+    text = job.manifest.read_text().replace(job.commit, commit)
+    job.manifest.write_text(text.replace("[delta.files]\n", f"[delta.files]\n{pin}"))
+    ran = vb("fetch", job.manifest)
+    assert ran.status == 1
+    assert "error: delta/config.json: the file is not the one that the manifest pins" in ran.err
+    assert f"got {sha256(data)}" in ran.err and "correct the pin" in ran.err
+    job.hub.fault("GET /org/delta/resolve", times=9, body=b"?" * len(data))
+    assert "damaged on its way" in vb("fetch", job.manifest).err
+
+
 def test_case_82_a_connection_that_is_cut_is_resumed(job, vb):
     cut = len(job.files[job.weights]) // 2
     job.hub.fault(f"GET /org/delta/resolve/{job.commit}/{job.weights}", cut=cut, times=2)

@@ -41,12 +41,13 @@ from huggingface_hub.utils import build_hf_headers
 
 from vbuild.digest import digest_mismatch, size_mismatch
 from vbuild.errors import InvalidInput, Unavailable
+from vbuild.files import SMALL_FILE_LIMIT, read_small
 from vbuild.formats.registry import HEAD, check_foreign
 from vbuild.sources.hub import Repository
 from vbuild.sources.hub_cache import blobs, snapshot
 from vbuild.sources.hub_errors import CLIENT_ERRORS, as_error, pause
 from vbuild.sources.partial import Partial
-from vbuild.sources.wanted import Listing, RemoteFile, Wanted
+from vbuild.sources.wanted import Listing, RemoteFile, Wanted, git_blob_sha1
 
 __all__ = ["download", "list_files", "quiet"]
 
@@ -61,6 +62,9 @@ LARGEST: Final = 50 * 1000 * 1000 * 1000
 TIMEOUT: Final = 10.0
 """Seconds that the Hub may take to answer a question."""
 
+_OTHER_PIN: Final = (
+    "the manifest pins another file than the Hub has at this commit: correct the pin"
+)
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -181,11 +185,12 @@ def _ask(wanted: Wanted, stop: threading.Event) -> _Remote:
         return _Remote(str(found.etag), found.size)
 
     remote = _patiently(ask, wanted.repository, wanted.name, stop)
-    hint = "the manifest pins another file than the Hub has at this commit: correct the pin"
     if None not in (wanted.size, remote.size) and wanted.size != remote.size:
-        raise size_mismatch(wanted.label, cast(int, wanted.size), cast(int, remote.size), hint=hint)
+        raise size_mismatch(
+            wanted.label, cast(int, wanted.size), cast(int, remote.size), hint=_OTHER_PIN
+        )
     if wanted.sha256 is not None and len(remote.etag) == 64 and remote.etag != wanted.sha256:
-        raise digest_mismatch(wanted.label, wanted.sha256, remote.etag, hint=hint)
+        raise digest_mismatch(wanted.label, wanted.sha256, remote.etag, hint=_OTHER_PIN)
     return remote
 
 
@@ -230,7 +235,7 @@ def download(
             if blob.is_file() and not (replace and wanted.actual(blob) != wanted.expected):
                 partial.discard()
             else:
-                _fill(partial, wanted, stop)
+                _fill(partial, wanted, remote.etag if len(remote.etag) == 40 else None, stop)
                 partial.finish(blob)
                 pointer.unlink(missing_ok=True)  # without links it is a copy, of another blob
     except OSError as e:
@@ -256,8 +261,12 @@ def _link(wanted: Wanted, cache: Path, stop: threading.Event) -> Path:
     return Path(path)
 
 
-def _fill(partial: Partial, wanted: Wanted, stop: threading.Event) -> None:
-    """Download into ``partial`` what it lacks, and compare it with what is wanted."""
+def _fill(partial: Partial, wanted: Wanted, git_sha1: str | None, stop: threading.Event) -> None:
+    """Download into ``partial`` what it lacks, and compare it with what is wanted.
+
+    ``git_sha1`` is what the Hub says of a file that is not in LFS: a file that is as it says was
+    not damaged on its way.
+    """
     try:
         _get(partial, wanted, stop)
         got = wanted.actual(partial.path, partial.sha256)
@@ -271,14 +280,12 @@ def _fill(partial: Partial, wanted: Wanted, stop: threading.Event) -> None:
             partial.discard()
         raise
     if got != wanted.expected:
-        hint = _looks_like(partial, wanted)
+        hint = _looks_like(partial, wanted) or "it was damaged on its way: run the command again"
+        if git_sha1 is not None and partial.tell() <= SMALL_FILE_LIMIT:
+            data = read_small(partial.path, wanted.label)
+            hint = _OTHER_PIN if git_blob_sha1(data) == git_sha1 else hint
         partial.discard()
-        raise digest_mismatch(
-            wanted.label,
-            wanted.expected,
-            got,
-            hint=hint or "it was damaged on its way: run the same command again",
-        )
+        raise digest_mismatch(wanted.label, wanted.expected, got, hint=hint)
 
 
 def _looks_like(partial: Partial, wanted: Wanted) -> str | None:

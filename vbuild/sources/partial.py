@@ -146,12 +146,12 @@ def _locked(path: Path, stop: threading.Event) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
+            if os.path.samestat(os.fstat(fd), path.stat()):
                 return fd
         except OSError as e:
-            if e.errno not in (errno.EAGAIN, errno.EACCES):
+            if e.errno not in (errno.EAGAIN, errno.EACCES, errno.ENOENT):
                 os.close(fd)
                 raise
-        os.close(fd)  # another process has it, or has just finished it
+        os.close(fd)  # another process has it, or has just given it its final name
         if stop.wait(WAIT_SECONDS):
             raise Interrupted("interrupted", "interrupted")

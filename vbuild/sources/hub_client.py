@@ -185,10 +185,9 @@ def _ask(wanted: Wanted, stop: threading.Event) -> _Remote:
         return _Remote(str(found.etag), found.size)
 
     remote = _patiently(ask, wanted.repository, wanted.name, stop)
-    if None not in (wanted.size, remote.size) and wanted.size != remote.size:
-        raise size_mismatch(
-            wanted.label, cast(int, wanted.size), cast(int, remote.size), hint=_OTHER_PIN
-        )
+    pinned, size = wanted.size, remote.size
+    if pinned is not None and size is not None and pinned != size:
+        raise size_mismatch(wanted.label, pinned, size, hint=_OTHER_PIN)
     if wanted.sha256 is not None and len(remote.etag) == 64 and remote.etag != wanted.sha256:
         raise digest_mismatch(wanted.label, wanted.sha256, remote.etag, hint=_OTHER_PIN)
     return remote

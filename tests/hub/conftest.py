@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +51,35 @@ def waits(monkeypatch):
     return seconds
 
 
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch):
+    """No test of this process asks for a name, and so none leaves the machine."""
+    real = socket.getaddrinfo
+
+    def look_up(host, *arguments, **options):
+        if host != "127.0.0.1":
+            raise socket.gaierror(socket.EAI_NONAME, f"no network in tests: {host}")
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
 @pytest.fixture(params=[False], ids=[""])
 def hub(request, tmp_path, monkeypatch, waits):
     """The server, which the client of this process and of children asks."""
     for name in CLEARED:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Hub(cdn=request.param) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        # What the client makes of HF_ENDPOINT at import: here, it is imported already.
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield server
         for thread in threading.enumerate():
             if thread.name.startswith("vbuild-fetch"):

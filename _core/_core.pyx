@@ -405,7 +405,7 @@ def check_table(table, Kernels kernels):
     cdef vb.vb_table t
     cdef _View data = _View(table)
     _parse(&t, data, _Arrays())
-    return t.out_size, vb.vb_run_memory(&t, &kernels.k)
+    return t.out_size, vb.vb_run_memory(&t, &kernels.k), t.work
 
 
 cdef int _allocate(_Arrays arrays, const vb.vb_table *t, fds) except -1:
@@ -454,7 +454,7 @@ cdef tuple _differences(const vb.vb_table *t, const vb.vb_difference *difference
 
 
 def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_output=True,
-        bint tensor_digests=False, tag_key=None, int scratch_fd=-1):
+        bint tensor_digests=False, tag_key=None, int scratch_fd=-1, int threads=1):
     cdef vb.vb_table t
     cdef _View data = _View(table)
     cdef _Arrays arrays = _Arrays()
@@ -472,6 +472,7 @@ def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_outp
     job.out_fd = out_fd
     job.scratch_fd = scratch_fd
     job.hash_output = hash_output
+    job.threads = threads
     job.control = &control.c
     job.tag_key = key.data() if tag_key is not None else NULL
     job.source_digest = arrays.sources

@@ -1,7 +1,7 @@
 /* machine.h - runs a table: pread, convert, compute, hash, write, block by block.
  *
- * Memory does not depend on the sizes of sources or output. One call runs on one thread and touches
- * nothing but its arguments, so several tables run side by side.
+ * Memory does not depend on the sizes of sources or output. One call runs on one thread, or on two if
+ * asked to, and touches nothing but its arguments, so several tables run side by side.
  */
 #ifndef VB_MACHINE_H
 #define VB_MACHINE_H
@@ -50,6 +50,7 @@ typedef struct vb_job {
   int out_fd;            /* written from its start, or -1: results are hashed only */
   int scratch_fd;        /* an empty file of the run's own, or -1: it is in memory, if one is needed */
   bool hash_output;
+  int threads;           /* two use a second one to hash sources, where the table has any to hash */
   vb_control *control;
   const uint8_t *tag_key; /* VB_TAG_KEY_SIZE bytes, or NULL: regions are not tagged */
   /* Results, valid when VB_OK is returned. */
@@ -60,7 +61,7 @@ typedef struct vb_job {
   uint8_t out_digest[32];
 } vb_job;
 
-/* Bytes that vb_run allocates for a table. */
+/* Bytes that vb_run allocates for a table on one thread; two take VB_RING_MEMORY (ring.h) more. */
 size_t vb_run_memory(const vb_table *t, const vb_kernels *k);
 /* Run the table; details of a failure are left in *fault. */
 vb_status vb_run(vb_job *job, vb_fault *fault);

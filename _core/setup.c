@@ -112,7 +112,7 @@ static void survey_chains(const vb_table *t, bool tagged, vb_chain *c, vb_needs 
 }
 
 static vb_needs survey(const vb_table *t, const vb_kernels *k, bool tagged, vb_chain *c) {
-  vb_needs n = {.block = VB_PIECE};
+  vb_needs n = {.block = VB_PIECE, .slots = 1};
   for (uint32_t i = 0; i < t->nsources; i++) {
     vb_source source = vb_table_source(t, i);
     if (source.mode != VB_SOURCE_WALKED) continue;
@@ -128,8 +128,11 @@ static vb_needs survey(const vb_table *t, const vb_kernels *k, bool tagged, vb_c
   return n;
 }
 
+/* Operands a and b, and what the cursors read. */
+static size_t slot_bytes(const vb_needs *n) { return 2 * n->block + n->cursors * VB_PIECE; }
+
 static size_t buffer_bytes(const vb_needs *n) {
-  return 4 * n->block + n->span + n->window + n->factors + n->cursors * VB_PIECE;
+  return 2 * n->block + n->span + n->window + n->factors + n->slots * slot_bytes(n);
 }
 
 size_t vb_run_memory(const vb_table *t, const vb_kernels *k) {
@@ -139,21 +142,38 @@ size_t vb_run_memory(const vb_table *t, const vb_kernels *k) {
          ((size_t)t->nregions + 1) * sizeof(vb_tag) + (n.readers + 1) * sizeof(vb_reader);
 }
 
-/* Divide the buffers' memory. */
+void vb_use_slot(vb_machine *m, uint8_t *memory) {
+  m->a = memory;
+  m->b = m->a + m->block;
+  for (size_t i = 0; i < m->max_cursors; i++) m->cursors[i].buffer = m->b + m->block + i * VB_PIECE;
+}
+
+/* Divide the buffers' memory, and open the ring if there is more than one slot. */
 static void share_memory(vb_machine *m, const vb_needs *n) {
-  m->a = m->memory;
-  m->b = m->a + n->block;
-  m->out = m->b + n->block;
+  m->block = n->block;
+  m->out = m->memory;
   m->spare = m->out + n->block;
   m->span = m->spare + n->block;
   m->window = m->span + n->span;
   m->factors = m->window + n->window;
-  for (size_t i = 0; i < n->cursors; i++) m->cursors[i].buffer = m->factors + n->factors + i * VB_PIECE;
+  uint8_t *slots = m->factors + n->factors;
+  vb_use_slot(m, slots);
+  if (n->slots > 1)
+    m->piped = vb_ring_open(&m->ring, m->job->kernels, m->job->control, slots, slot_bytes(n));
+}
+
+/* How many slots a run has: more than one, if there is work for two threads. */
+static size_t slots_of(const vb_job *job, const vb_needs *n) {
+  bool hashes = false;
+  for (uint32_t i = 0; i < job->table->nsources; i++)
+    hashes |= vb_table_source(job->table, i).mode != VB_SOURCE_PLAIN;
+  return job->threads > 1 && hashes && n->work ? vb_ring_slots(slot_bytes(n)) : 1;
 }
 
 vb_status vb_machine_open(vb_machine *m) {
   bool tagged = m->job->tag_key != NULL;
   vb_needs n = survey(m->t, m->job->kernels, tagged, &m->chain);
+  n.slots = slots_of(m->job, &n);
   m->max_cursors = n.cursors;
   m->walk_total = n.walked;
   m->work_total = n.work;
@@ -163,10 +183,10 @@ vb_status vb_machine_open(vb_machine *m) {
   if (tagged) m->tags = calloc((size_t)m->t->nregions + 1, sizeof *m->tags);
   if (!m->memory || !m->readers || !m->source_hash || (tagged && !m->tags))
     return m->fault->status = VB_NO_MEMORY;
-  share_memory(m, &n);
   for (uint32_t i = 0; m->tags && i < m->t->nregions; i++) vb_tag_init(&m->tags[i]);
   for (uint32_t i = 0; i < m->t->nsources; i++) vb_sha256_init(&m->source_hash[i]);
   vb_sha256_init(&m->out_hash);
+  share_memory(m, &n);
   return VB_OK;
 }
 

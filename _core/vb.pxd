@@ -91,6 +91,7 @@ cdef extern from "table.h" nogil:
         uint32_t nsegments
         uint32_t nregions
         uint64_t out_size
+        uint64_t work
     ctypedef struct vb_table_error:
         const char *what
         uint32_t segment
@@ -126,6 +127,7 @@ cdef extern from "machine.h" nogil:
         int out_fd
         int scratch_fd
         bint hash_output
+        int threads
         vb_control *control
         const uint8_t *tag_key
         uint8_t *source_digest

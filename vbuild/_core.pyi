@@ -79,8 +79,9 @@ class Fault(Exception):
     index: int
     bits: tuple[int, int, int]
 
-def check_table(table: Buffer, kernels: Kernels) -> tuple[int, int]:
-    """Bytes that a serialized table writes, and bytes of memory that running it takes.
+def check_table(table: Buffer, kernels: Kernels) -> tuple[int, int, int]:
+    """Bytes that a serialized table writes, bytes of memory that running it takes, and elements of
+    its segments and parts, which its time grows with (2**63 - 1 for more).
 
     ValueError if it is malformed.
     """
@@ -95,12 +96,14 @@ def run(
     tensor_digests: bool = False,
     tag_key: Buffer | None = None,
     scratch_fd: int = -1,
+    threads: int = 1,
 ) -> Result:
     """Run a serialized table (docs/reference/table-format.md) without the GIL.
 
     ``fds``: one descriptor per source (-1 where nothing reads it); ``out_fd``: where the output is
     written from its start, or -1 to compute without storing; ``tag_key``: ``TAG_KEY_SIZE`` random
     bytes under which the table's regions are tagged; ``scratch_fd``: an empty file of the run's own
-    for operands that are tagged and do not lie in reading order (-1: memory, if there is one).
-    ValueError for a malformed table, Fault where it cannot be run to its end.
+    for operands that are tagged and do not lie in reading order (-1: memory, if there is one);
+    ``threads``: with 2, a second one hashes the sources, which changes no result. ValueError for a
+    malformed table, Fault where it cannot be run to its end.
     """

@@ -354,6 +354,9 @@ cdef class Control:
     def stop(self):
         vb.vb_control_stop(&self.c)
 
+    def lend(self, int threads=1):
+        vb.vb_control_lend(&self.c, threads)
+
 
 class Result:
     """What a run found: digests as 32 bytes each, tags as 16."""
@@ -454,7 +457,7 @@ cdef tuple _differences(const vb.vb_table *t, const vb.vb_difference *difference
 
 
 def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_output=True,
-        bint tensor_digests=False, tag_key=None, int scratch_fd=-1, int threads=1):
+        bint tensor_digests=False, tag_key=None, int scratch_fd=-1):
     cdef vb.vb_table t
     cdef _View data = _View(table)
     cdef _Arrays arrays = _Arrays()
@@ -472,7 +475,6 @@ def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_outp
     job.out_fd = out_fd
     job.scratch_fd = scratch_fd
     job.hash_output = hash_output
-    job.threads = threads
     job.control = &control.c
     job.tag_key = key.data() if tag_key is not None else NULL
     job.source_digest = arrays.sources

@@ -44,6 +44,7 @@ vb_status vb_flush(vb_machine *m, size_t moved) {
   m->njobs = 0;
   if (!turn(m) && !bytes) bytes = moved;
   atomic_fetch_add_explicit(&m->job->control->done, bytes, memory_order_relaxed);
+  if (m->pipeable && !m->piped) vb_pipe(m);
   return vb_poll(m);
 }
 
@@ -251,7 +252,7 @@ vb_status vb_run(vb_job *job, vb_fault *fault) {
   vb_status status = vb_machine_open(&m);
   if (!status && job->tensor_digest) empty_tensors(&m);
   if (!status) status = run_segments(&m);
-  if (m.piped) vb_ring_close(&m.ring);
+  vb_unpipe(&m);
   if (!status) finish(&m);
   vb_machine_close(&m);
   return status;

@@ -112,7 +112,7 @@ static void survey_chains(const vb_table *t, bool tagged, vb_chain *c, vb_needs 
 }
 
 static vb_needs survey(const vb_table *t, const vb_kernels *k, bool tagged, vb_chain *c) {
-  vb_needs n = {.block = VB_PIECE, .slots = 1};
+  vb_needs n = {.block = VB_PIECE};
   for (uint32_t i = 0; i < t->nsources; i++) {
     vb_source source = vb_table_source(t, i);
     if (source.mode != VB_SOURCE_WALKED) continue;
@@ -129,10 +129,10 @@ static vb_needs survey(const vb_table *t, const vb_kernels *k, bool tagged, vb_c
 }
 
 /* Operands a and b, and what the cursors read. */
-static size_t slot_bytes(const vb_needs *n) { return 2 * n->block + n->cursors * VB_PIECE; }
+static size_t slot_bytes(size_t block, size_t cursors) { return 2 * block + cursors * VB_PIECE; }
 
 static size_t buffer_bytes(const vb_needs *n) {
-  return 2 * n->block + n->span + n->window + n->factors + n->slots * slot_bytes(n);
+  return 2 * n->block + n->span + n->window + n->factors + slot_bytes(n->block, n->cursors);
 }
 
 size_t vb_run_memory(const vb_table *t, const vb_kernels *k) {
@@ -148,7 +148,7 @@ void vb_use_slot(vb_machine *m, uint8_t *memory) {
   for (size_t i = 0; i < m->max_cursors; i++) m->cursors[i].buffer = m->b + m->block + i * VB_PIECE;
 }
 
-/* Divide the buffers' memory, and open the ring if there is more than one slot. */
+/* Divide the buffers' memory. */
 static void share_memory(vb_machine *m, const vb_needs *n) {
   m->block = n->block;
   m->out = m->memory;
@@ -156,24 +156,43 @@ static void share_memory(vb_machine *m, const vb_needs *n) {
   m->span = m->spare + n->block;
   m->window = m->span + n->span;
   m->factors = m->window + n->window;
-  uint8_t *slots = m->factors + n->factors;
-  vb_use_slot(m, slots);
-  if (n->slots > 1)
-    m->piped = vb_ring_open(&m->ring, m->job->kernels, m->job->control, slots, slot_bytes(n));
+  vb_use_slot(m, m->factors + n->factors);
 }
 
-/* How many slots a run has: more than one, if there is work for two threads. */
-static size_t slots_of(const vb_job *job, const vb_needs *n) {
+/* ---- the second thread ---- */
+
+/* Whether there is work for two threads. */
+static bool is_pipeable(const vb_table *t, const vb_needs *n) {
   bool hashes = false;
-  for (uint32_t i = 0; i < job->table->nsources; i++)
-    hashes |= vb_table_source(job->table, i).mode != VB_SOURCE_PLAIN;
-  return job->threads > 1 && hashes && n->work ? vb_ring_slots(slot_bytes(n)) : 1;
+  for (uint32_t i = 0; i < t->nsources; i++) hashes |= vb_table_source(t, i).mode != VB_SOURCE_PLAIN;
+  return hashes && n->work;
 }
+
+void vb_pipe(vb_machine *m) {
+  size_t slot = slot_bytes(m->block, m->max_cursors);
+  if (!vb_control_borrow(m->job->control)) return;
+  m->ring_memory = aligned_alloc(PAGE, vb_ring_slots(slot) * slot);
+  if (m->ring_memory)
+    m->piped = vb_ring_open(&m->ring, m->job->kernels, m->job->control, m->ring_memory, slot);
+  if (m->piped) {
+    vb_use_slot(m, vb_ring_slot(&m->ring)->memory);
+    return;
+  }
+  m->pipeable = false;
+  vb_control_lend(m->job->control, 1);
+}
+
+void vb_unpipe(vb_machine *m) {
+  if (!m->piped) return;
+  vb_ring_close(&m->ring);
+  vb_control_lend(m->job->control, 1);
+}
+
+/* ---- memory ---- */
 
 vb_status vb_machine_open(vb_machine *m) {
   bool tagged = m->job->tag_key != NULL;
   vb_needs n = survey(m->t, m->job->kernels, tagged, &m->chain);
-  n.slots = slots_of(m->job, &n);
   m->max_cursors = n.cursors;
   m->walk_total = n.walked;
   m->work_total = n.work;
@@ -187,6 +206,8 @@ vb_status vb_machine_open(vb_machine *m) {
   for (uint32_t i = 0; i < m->t->nsources; i++) vb_sha256_init(&m->source_hash[i]);
   vb_sha256_init(&m->out_hash);
   share_memory(m, &n);
+  m->pipeable = is_pipeable(m->t, &n);
+  if (m->pipeable) vb_pipe(m);
   return VB_OK;
 }
 
@@ -195,5 +216,6 @@ void vb_machine_close(vb_machine *m) {
   free(m->tags);
   free(m->source_hash);
   free(m->readers);
+  free(m->ring_memory);
   free(m->memory);
 }

@@ -55,7 +55,7 @@ typedef struct vb_cursor {
 
 /* What a table needs: bytes of each buffer, numbers of readers and cursors. */
 typedef struct vb_needs {
-  size_t block, span, window, factors, readers, cursors, slots;
+  size_t block, span, window, factors, readers, cursors;
   uint64_t walked, work; /* bytes that cursors read, and elements of chains */
 } vb_needs;
 
@@ -77,7 +77,9 @@ typedef struct vb_machine {
   vb_sha256_job jobs[VB_JOBS];
   size_t njobs;
   vb_ring ring;         /* sources are hashed there, */
-  bool piped;           /* if it is open */
+  bool piped;           /* if it is open; it is opened when a thread is to spare, */
+  bool pipeable;        /* if that is of use */
+  uint8_t *ring_memory;
   vb_cursor cursors[VB_WALKERS_WIDE];
   size_t ncursors, max_cursors;
   uint32_t next_source; /* the next to look at for a cursor */
@@ -113,6 +115,10 @@ void vb_chain_open(vb_chain *c, const vb_table *t, bool tagged, uint32_t begin, 
 size_t vb_factor_bytes(const vb_input *in, const vb_chain *c);
 /* Let operands and cursors use the memory of a slot. */
 void vb_use_slot(vb_machine *m, uint8_t *memory);
+/* Hash sources on a thread of the control's from now on, if it has one; nothing waits to be hashed. */
+void vb_pipe(vb_machine *m);
+/* Wait until all of that has been hashed, and give the thread back. */
+void vb_unpipe(vb_machine *m);
 /* Memory for the whole run, and its initial state. */
 vb_status vb_machine_open(vb_machine *m);
 void vb_machine_close(vb_machine *m);

@@ -127,7 +127,6 @@ cdef extern from "machine.h" nogil:
         int out_fd
         int scratch_fd
         bint hash_output
-        int threads
         vb_control *control
         const uint8_t *tag_key
         uint8_t *source_digest
@@ -139,3 +138,4 @@ cdef extern from "machine.h" nogil:
     vb_status vb_run(vb_job *job, vb_fault *fault)
     uint64_t vb_control_done(vb_control *c)
     void vb_control_stop(vb_control *c)
+    void vb_control_lend(vb_control *c, int n)

@@ -50,6 +50,12 @@ class Control:
         """Bytes hashed so far (bytes written, where nothing is hashed)."""
     def stop(self) -> None:
         """Make the run end soon with ``Fault("stopped")``."""
+    def lend(self, threads: int = 1) -> None:
+        """Let runs under this control, those that have begun too, start so many threads more.
+
+        A run takes one, if there is one and it is of use, to hash its sources; no result depends on
+        it. It gives it back at its end.
+        """
 
 class Result:
     """What a run found. Digests are 32 bytes, tags 16; ``regions`` is empty without a key.
@@ -96,14 +102,12 @@ def run(
     tensor_digests: bool = False,
     tag_key: Buffer | None = None,
     scratch_fd: int = -1,
-    threads: int = 1,
 ) -> Result:
     """Run a serialized table (docs/reference/table-format.md) without the GIL.
 
     ``fds``: one descriptor per source (-1 where nothing reads it); ``out_fd``: where the output is
     written from its start, or -1 to compute without storing; ``tag_key``: ``TAG_KEY_SIZE`` random
     bytes under which the table's regions are tagged; ``scratch_fd``: an empty file of the run's own
-    for operands that are tagged and do not lie in reading order (-1: memory, if there is one);
-    ``threads``: with 2, a second one hashes the sources, which changes no result. ValueError for a
-    malformed table, Fault where it cannot be run to its end.
+    for operands that are tagged and do not lie in reading order (-1: memory, if there is one).
+    ValueError for a malformed table, Fault where it cannot be run to its end.
     """

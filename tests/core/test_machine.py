@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.machine_model import ShortRead
-from tests.support.machine_runs import KEY, assert_as_the_model, execute, opened
+from tests.support.machine_runs import KEY, assert_as_the_model, control_with, execute, opened
 from tests.support.machine_tables import Case, cases, random_bytes, tame_bytes
 from vbuild._core import TAG_KEY_SIZE, Control, Fault, Kernels, check_table, run
 from vbuild.table import (
@@ -254,10 +254,34 @@ def test_two_threads_give_what_one_gives(size: int) -> None:
     regions = (Region(2, RegionKind.WALK, *at), Region(2, RegionKind.USE, *at))
     table = Table(sources, segments, ((0, 1),), b"-", regions=regions).serialize()
     assert_as_the_model(table, contents, "native", threads=2)
-    control = Control()
+    control = control_with(2)
     with opened(contents) as fds:
-        run(table, fds, -1, Kernels(), control, threads=2)
-    assert control.done == sum(map(len, contents)) + size
+        for _ in range(2):  # the thread is given back
+            before = control.done
+            run(table, fds, -1, Kernels(), control)
+            assert control.done - before == sum(map(len, contents)) + size
+
+
+def test_a_second_thread_may_join_at_any_time() -> None:
+    size = 400 * BLOCK + 5
+    source = random_bytes(size, 1)
+    table, control, ended = copy_table(size), Control(), threading.Event()
+
+    def lend_when_it_runs() -> None:
+        while not control.done and not ended.wait(0.001):
+            pass
+        control.lend()
+
+    helper = threading.Thread(target=lend_when_it_runs)
+    with opened([source]) as fds:
+        helper.start()
+        try:
+            result = run(table, fds, -1, Kernels(), control)
+        finally:
+            ended.set()
+            helper.join()
+    assert control.done == 2 * size
+    assert result.output == result.sources[0] == hashlib.sha256(source).digest()
 
 
 # ---- faults ----
@@ -301,7 +325,7 @@ def test_case_27_a_full_disk_gives_its_errno(threads: int) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         with opened([bytes(100)]) as fds, pytest.raises(Fault) as caught:
-            run(copy_table(100), fds, full, Kernels(), Control(), threads=threads)
+            run(copy_table(100), fds, full, Kernels(), control_with(threads))
     finally:
         os.close(full)
     assert (caught.value.status, caught.value.error) == ("write-failed", errno.ENOSPC)
@@ -311,7 +335,7 @@ def test_case_27_a_full_disk_gives_its_errno(threads: int) -> None:
 def test_a_run_can_be_stopped_from_another_thread(threads: int) -> None:
     size = 1 << 40  # a sparse file that takes minutes to hash
     table = copy_table(size)
-    control, ended = Control(), threading.Event()
+    control, ended = control_with(threads), threading.Event()
 
     def stop_when_it_runs() -> None:
         while not control.done and not ended.wait(0.001):
@@ -324,7 +348,7 @@ def test_a_run_can_be_stopped_from_another_thread(threads: int) -> None:
         watcher.start()
         try:
             with pytest.raises(Fault) as caught:
-                run(table, [f.fileno()], -1, Kernels(), control, threads=threads)
+                run(table, [f.fileno()], -1, Kernels(), control)
         finally:
             ended.set()
             watcher.join()

@@ -14,7 +14,7 @@ from tests.support.machine_kernels import Found, differences
 from tests.support.machine_model import run_model
 from vbuild._core import TAG_KEY_SIZE, Control, Fault, Kernels, Result, run
 
-__all__ = ["KEY", "assert_as_the_model", "execute", "opened"]
+__all__ = ["KEY", "assert_as_the_model", "control_with", "execute", "opened"]
 
 KEY = hashlib.shake_128(b"a key").digest(TAG_KEY_SIZE)
 
@@ -34,6 +34,13 @@ def opened(contents: Sequence[bytes]) -> Iterator[list[int]]:
             os.close(fd)
 
 
+def control_with(threads: int) -> Control:
+    """The control of a run that may use so many threads."""
+    control = Control()
+    control.lend(threads - 1)
+    return control
+
+
 def execute(
     table: bytes, sources: Sequence[bytes], level: str = "native", threads: int = 1
 ) -> tuple[Result, bytes]:
@@ -46,10 +53,9 @@ def execute(
                 fds,
                 out,
                 Kernels(level),
-                Control(),
+                control_with(threads),
                 tensor_digests=True,
                 tag_key=KEY,
-                threads=threads,
             )
         return result, os.pread(out, os.fstat(out).st_size + 1, 0)
     finally:

@@ -18,11 +18,11 @@ Q8_0: int
 TAG_KEY_SIZE: int
 
 class Difference:
-    """How two streams of elements differ. Indices are those of the first element of which it is true.
+    """How two streams of elements differ. An index is that of the first such element.
 
-    ``first`` and ``first_bits`` (in a, in b) mean something if ``count`` is not 0, ``max_ulp_at`` if
-    ``max_ulp`` is not, ``max_abs_at`` if ``max_abs`` is not. ``max_ulp`` counts steps from a value to
-    the next; ``unordered`` counts the elements that differ and of which one is a NaN.
+    ``first`` and ``first_bits`` (in a, in b) mean something if ``count`` is not 0, ``max_ulp_at``
+    if ``max_ulp`` is not, ``max_abs_at`` if ``max_abs`` is not. ``max_ulp`` counts steps from a
+    value to the next; ``unordered`` counts elements that differ and of which one is a NaN.
     """
 
     count: int
@@ -56,7 +56,7 @@ class Kernels:
     def product(
         self, left: Buffer, right: Buffer, rows: int, rank: int, cols: int, scale: float
     ) -> bytes:
-        """``scale * (left @ right)`` of f32: rows x rank times rank x cols, as numerics.md defines."""
+        """``scale * (left @ right)`` of f32, rows x rank times rank x cols (numerics.md, LoRA)."""
     def quantize(self, type: int, data: Buffer) -> tuple[bytes, int | None]:
         """f32 as blocks of a type of GGUF, 32 elements each.
 
@@ -79,7 +79,7 @@ def cpu_features() -> tuple[str, ...]:
     """The features that this CPU and operating system offer, sorted."""
 
 def mean(data: Buffer, rows: int, cols: int, piece: int = 0) -> bytes:
-    """The mean of rows of f32 in the order of ``torch.mean(dim=0)``, cut every ``piece`` elements."""
+    """The mean of rows of f32 as ``torch.mean(dim=0)`` sums them, ``piece`` elements at a time."""
 
 class Control:
     """Progress of a run, and the way to stop it, for other threads."""

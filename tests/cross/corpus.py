@@ -99,7 +99,7 @@ def _one_tensor(
 
 def _around_blocks() -> Iterator[Replay]:
     """An ordered chain of two additions and a conversion, of sizes around those of a block."""
-    for count in (BLOCK // 4 - 1, BLOCK // 4, BLOCK // 4 + 1, 3 * BLOCK // 4 + 7):
+    for count in (BLOCK // 4 - 1, BLOCK // 4, BLOCK // 4 + 1, 3 * BLOCK // 4 + 7, 5 * BLOCK):
         dims = (1, 1, 1, count)
         a, b, c = (Operand(i, 0, _dense(dims, s)) for i, s in enumerate((2, 4, 2)))
         before = Operand(Operand.PREVIOUS)

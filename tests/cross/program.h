@@ -57,7 +57,7 @@ void vb_print_digest(const char *name, const uint8_t digest[32]);
  *   refused SEGMENT WHAT                                  SEGMENT is - for the table as a whole
  *   large                    it would write more than `limit` bytes, or has more elements
  *
- * Returns 0, 1, 2 or 2. `nfds` has to be the number of its sources. */
+ * The environment's SPARE_THREADS says how many threads the run may start. Returns 0, 1, 2 or 2. `nfds` has to be the number of its sources. */
 int vb_run_table(const vb_kernels *k, vb_bytes table, const int *fds, size_t nfds, int out_fd,
                  uint64_t limit);
 

@@ -65,6 +65,8 @@ static const uint8_t tag_key[VB_TAG_KEY_SIZE] = {1, 2, 3};
 
 static int run(const vb_kernels *k, const vb_table *t, const int *fds, int out_fd) {
   vb_control control = {0};
+  const char *spare = getenv("SPARE_THREADS");
+  vb_control_lend(&control, spare ? atoi(spare) : 0);
   vb_fault fault;
   vb_job job = {.table = t,
                 .kernels = k,

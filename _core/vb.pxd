@@ -91,6 +91,7 @@ cdef extern from "table.h" nogil:
         uint32_t nsegments
         uint32_t nregions
         uint64_t out_size
+        uint64_t work
     ctypedef struct vb_table_error:
         const char *what
         uint32_t segment
@@ -100,6 +101,10 @@ cdef extern from "table.h" nogil:
     vb_source vb_table_source(const vb_table *t, uint32_t i)
     vb_segment vb_table_segment(const vb_table *t, uint32_t i)
     bint vb_table_compares(const vb_table *t)
+
+cdef extern from "ring.h" nogil:
+    enum:
+        VB_RING_MEMORY
 
 cdef extern from "machine.h" nogil:
     ctypedef struct vb_control:
@@ -137,3 +142,4 @@ cdef extern from "machine.h" nogil:
     vb_status vb_run(vb_job *job, vb_fault *fault)
     uint64_t vb_control_done(vb_control *c)
     void vb_control_stop(vb_control *c)
+    void vb_control_lend(vb_control *c, int n)

@@ -90,7 +90,7 @@ def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> P
             allow_nonfinite=manifest.output.nonfinite == "allow",
         )
     )
-    side_files = make_side_files(loaded, materials, plan)
+    side_files = make_side_files(loaded, materials, checkpoints, plan)
     prepared = Prepared(
         loaded,
         materials,

@@ -3,8 +3,8 @@
 - ``config.json`` and ``generation_config.json`` come from ``config.source``, the tokenizer's files
   and ``output.copy`` from ``tokenizer.source``, byte for byte but for the keys that a rule changes
   (architecture: other files).
-- Meta's files have no Hugging Face files beside them: a configuration that is not listed is made
-  from ``params.json``, and ``tokenizer.model`` gets the ``tokenizer_config.json`` that it needs.
+- Meta's files come without Hugging Face's: where no ``config.json`` is listed the two are made of
+  ``params.json``, and a ``tokenizer.model`` gets the ``tokenizer_config.json`` that it needs.
 - Every small input is hashed here, used or not.
 - Pieces, ids and embedding rows agree, or the build stops before it starts; the patched model is
   loaded with SentencePiece.

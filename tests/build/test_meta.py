@@ -26,7 +26,7 @@ CUT = 'max_shard_size = "60KB"'
 
 
 def delta_of(model: Meta, rows: int = 0) -> dict[str, np.ndarray]:
-    """Small changes of every tensor, under Hugging Face's names; ``rows`` more of the embeddings."""
+    """Small changes, under Hugging Face's names; ``rows`` more of the embeddings."""
     rng = np.random.default_rng(7)
     delta = {}
     for name, values in hugging_face(model).items():

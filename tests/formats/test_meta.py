@@ -314,6 +314,27 @@ def test_what_does_not_fit_is_one_error(tmp_path, change, code):
     assert refused(tmp_path).code == code
 
 
+@given(
+    params=st.dictionaries(
+        st.sampled_from(["dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"]),
+        st.sampled_from([64, 2, 8, 1, 4, 16, 320, 0, -1, 2**40, 1e-5, None, True, "8", [8], {}]),
+    )
+)
+def test_any_numbers_are_those_of_the_model_or_one_error(params, tmp_path_factory):
+    """All others are taken from the model's own, so that many get as far as the shapes."""
+    directory = tmp_path_factory.mktemp("any")
+    model = make_meta(layers=1)
+    write_meta(directory, model, 2, params={**model.params, **params})
+    try:
+        checkpoint = opened(directory)
+    except InvalidInput as error:
+        assert error.code.startswith("meta-") and error.message.isprintable()
+    else:
+        assert {n: t.shape for n, t in checkpoint.tensors.items()} == {
+            n: v.shape for n, v in hugging_face(model).items()
+        }
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"dim": 1, "dim": 2}', "null", '{"dim": NaN}'])
 def test_a_params_file_that_is_no_object_is_refused(tmp_path, text):
     write_meta(tmp_path, make_meta(), 1)

@@ -14,7 +14,7 @@ from tests.support.machine_kernels import Found, differences
 from tests.support.machine_model import run_model
 from vbuild._core import TAG_KEY_SIZE, Control, Fault, Kernels, Result, run
 
-__all__ = ["KEY", "assert_as_the_model", "execute", "opened"]
+__all__ = ["KEY", "assert_as_the_model", "control_with", "execute", "opened"]
 
 KEY = hashlib.shake_128(b"a key").digest(TAG_KEY_SIZE)
 
@@ -34,13 +34,29 @@ def opened(contents: Sequence[bytes]) -> Iterator[list[int]]:
             os.close(fd)
 
 
-def execute(table: bytes, sources: Sequence[bytes], level: str = "native") -> tuple[Result, bytes]:
+def control_with(threads: int) -> Control:
+    """The control of a run that may use so many threads."""
+    control = Control()
+    control.lend(threads - 1)
+    return control
+
+
+def execute(
+    table: bytes, sources: Sequence[bytes], level: str = "native", threads: int = 1
+) -> tuple[Result, bytes]:
     """Run a table; the result and what it wrote."""
     out = os.memfd_create("output")
     try:
         with opened(sources) as fds:
-            kernels = Kernels(level)
-            result = run(table, fds, out, kernels, Control(), tensor_digests=True, tag_key=KEY)
+            result = run(
+                table,
+                fds,
+                out,
+                Kernels(level),
+                control_with(threads),
+                tensor_digests=True,
+                tag_key=KEY,
+            )
         return result, os.pread(out, os.fstat(out).st_size + 1, 0)
     finally:
         os.close(out)
@@ -55,17 +71,19 @@ def _compared(result: Result) -> dict[int, Found]:
     }
 
 
-def assert_as_the_model(table: bytes, sources: Sequence[bytes], level: str) -> None:
+def assert_as_the_model(
+    table: bytes, sources: Sequence[bytes], level: str, threads: int = 1
+) -> None:
     expected = run_model(table, sources)
     if expected.fault is not None:
         with pytest.raises(Fault) as caught:
-            execute(table, sources, level)
+            execute(table, sources, level, threads)
         fault = caught.value
         found = (fault.status, fault.segment, fault.index, fault.bits)
         wanted = expected.fault
         assert found == ("nonfinite", wanted.segment, wanted.index, wanted.bits)
         return
-    result, output = execute(table, sources, level)
+    result, output = execute(table, sources, level, threads)
     assert output == expected.output
     assert _compared(result) == {t: differences(d) for t, d in expected.compared.items()}
     assert result.output == hashlib.sha256(expected.output).digest()

@@ -3,6 +3,8 @@
 - A file is opened for its run only, and its identity is compared with the one at planning, before
   and after; regions of files that are read twice are tagged under the build's key: with the digest
   of what was read, that is the guard of performance.md.
+- Where fewer programs are left than there are threads for, those that run get a second one: a
+  single large file keeps two processors busy (performance.md).
 - A program's inputs are judged when it has ended, and nothing is kept before they are.
 - A result that is not finite is reported only if the inputs are the right ones: with a wrong base
   it is a consequence, not the fault. They are judged once, when everything has stopped.
@@ -12,10 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from vbuild import _core
 from vbuild.build.materials import check_digest, first_mismatch
@@ -23,7 +27,7 @@ from vbuild.build.nonfinite import nonfinite_error
 from vbuild.build.prepare import Prepared
 from vbuild.digest import core_error, threads
 from vbuild.errors import Interrupted
-from vbuild.files import Identity, changed, open_regular
+from vbuild.files import Identity, changed, open_regular, os_error
 from vbuild.plan import FileRef, OutputFile
 from vbuild.plan.order import Program
 from vbuild.progress import POLL_SECONDS, Progress
@@ -75,10 +79,22 @@ def _opened(prepared: Prepared, refs: Sequence[FileRef]) -> Iterator[list[int]]:
             os.close(fd)
 
 
+@contextlib.contextmanager
+def _scratch(directory: Path) -> Iterator[int]:
+    """A descriptor of an empty file without a name in ``directory``."""
+    try:
+        file = tempfile.TemporaryFile(dir=directory)
+    except OSError as e:
+        raise os_error(e, str(directory), "write") from e
+    with file:
+        yield file.fileno()
+
+
 def _run_one(
     prepared: Prepared,
     task: Task,
     create: Callable[[str], int],
+    scratch: Path,
     kernels: _core.Kernels,
     control: _core.Control,
     tensor_digests: bool,
@@ -88,7 +104,7 @@ def _run_one(
     labels = [prepared.materials[ref].label for ref in task.program.files]
     output = task.output.name if task.output is not None else ""
     out_fd = -1
-    with _opened(prepared, task.program.files) as fds:
+    with _opened(prepared, task.program.files) as fds, _scratch(scratch) as scratch_fd:
         try:
             out_fd = create(output) if task.output is not None else -1
             result = _core.run(
@@ -100,6 +116,7 @@ def _run_one(
                 hash_output=task.output is not None,
                 tensor_digests=tensor_digests and task.output is not None,
                 tag_key=tag_key,
+                scratch_fd=scratch_fd,
             )
             if task.output is not None:
                 os.fsync(out_fd)
@@ -121,6 +138,7 @@ def run_tasks(
     tasks: Sequence[Task],
     *,
     create: Callable[[str], int],
+    scratch: Path,
     done: Callable[[Task, _core.Result], None],
     kernels: _core.Kernels,
     jobs: int | None,
@@ -130,7 +148,8 @@ def run_tasks(
 ) -> None:
     """Run ``tasks`` on ``jobs`` threads (default: see :func:`threads`), the largest first.
 
-    ``create(name)`` opens an output file for writing; ``done`` is called in this thread when a
+    ``create(name)`` opens an output file for writing; ``scratch`` is a directory for what tensors
+    that lie in another order are read into; ``done`` is called in this thread when a
     program has ended and the files that it hashed are the pinned ones. The first error stops the
     others. ``tag_key`` is random and of this build alone: results have the tags of their programs'
     regions under it. KeyboardInterrupt becomes Interrupted.
@@ -138,7 +157,9 @@ def run_tasks(
     control = _core.Control()
 
     def run(task: Task) -> _core.Result:
-        return _run_one(prepared, task, create, kernels, control, tensor_digests, tag_key)
+        return _run_one(
+            prepared, task, create, scratch, kernels, control, tensor_digests, tag_key
+        )
 
     try:
         _run_all(tasks, run, done, control, jobs, progress)
@@ -160,12 +181,16 @@ def _run_all(
     """``done(task, run(task))`` for every task; all threads have ended when this returns."""
     progress.begin(sum(task.bytes for task in tasks))
     widest = max((len(task.program.files) for task in tasks), default=0)
-    hands = threads(jobs, widest + 1)
+    hands = threads(jobs, widest + 2)
     pool = ThreadPoolExecutor(max_workers=hands, thread_name_prefix="vbuild")
     waiting = iter(sorted(tasks, key=lambda t: -t.bytes))
     running: dict[Future[_core.Result], Task] = {}
+    left, lent = len(tasks), 0
     try:
         while True:
+            if left + lent < hands:
+                control.lend(hands - left - lent)
+                lent = hands - left
             # Not all at once: waiting takes time in proportion to what is waited for.
             running |= {pool.submit(run, t): t for t in islice(waiting, 2 * hands - len(running))}
             if not running:
@@ -174,6 +199,7 @@ def _run_all(
             progress.at(control.done)
             for future in [f for f in running if f in ended]:
                 done(running.pop(future), future.result())
+                left -= 1
     finally:
         control.stop()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vbuild.commands.apply import apply
     from vbuild.commands.check import check
     from vbuild.commands.doctor import doctor
+    from vbuild.commands.fetch import fetch
     from vbuild.commands.inspect import inspect
     from vbuild.commands.keygen import keygen
     from vbuild.commands.lock import lock
@@ -32,6 +33,7 @@ __all__ = [
     "apply",
     "check",
     "doctor",
+    "fetch",
     "inspect",
     "keygen",
     "lock",

@@ -79,6 +79,7 @@ def test_the_json_page_lists_exactly_the_fields_that_are_there(model, vb, tmp_pa
         "apply/1": ["apply", "manifest.toml", "--force"],
         "check/1": ["check", "manifest.toml"],
         "doctor/1": ["doctor"],
+        "fetch/1": ["fetch", "manifest.toml"],
         "inspect/1": ["inspect", model],
         "keygen/1": ["keygen", "k.pem"],
         "lock/1": ["lock", "manifest.toml"],

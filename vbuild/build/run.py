@@ -20,7 +20,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 from vbuild import _core
 from vbuild.build.materials import check_digest, first_mismatch
@@ -31,23 +30,9 @@ from vbuild.errors import Interrupted
 from vbuild.files import Identity, changed, open_regular, os_error
 from vbuild.plan import FileRef, OutputFile
 from vbuild.plan.order import Program
+from vbuild.progress import POLL_SECONDS, Progress
 
-__all__ = ["Progress", "Silence", "Task", "run_tasks"]
-
-POLL_SECONDS = 0.1
-
-
-class Progress(Protocol):
-    """Hears how far a build is; the command line decides what it looks like."""
-
-    def begin(self, total: int) -> None:
-        """``total`` bytes are going to be hashed."""
-
-    def at(self, done: int) -> None:
-        """``done`` of them are."""
-
-    def end(self) -> None:
-        """The work has ended, whatever the outcome."""
+__all__ = ["Task", "run_tasks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,16 +204,3 @@ def _run_all(
         control.stop()
         pool.shutdown(wait=True, cancel_futures=True)
         progress.end()
-
-
-class Silence:
-    """Progress that nobody looks at."""
-
-    def begin(self, total: int) -> None:
-        """Nothing."""
-
-    def at(self, done: int) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""

@@ -137,9 +137,7 @@ _MAIN = Group(
         **_PAIR,
         ONE: _build(jobs=1, same=True),
         OPENSSL: Contestant(openssl("base", "delta", "reference")),
-        PEER: Contestant(
-            torch_and_openssl("base", "delta"), writes=True, same=True, needs="torch"
-        ),
+        PEER: Contestant(torch_and_openssl("base", "delta"), writes=True, same=True, needs="torch"),
         WEIGHTS: _build("weights", same=True),
         "vbuild, .bin + .bin": _build("bin", same=True),
         "vbuild, safetensors + .bin": _build("mixed", same=True),

@@ -138,8 +138,7 @@ def _write_lora(directory: Path, model: Llama, rank: int, kind: str) -> None:
         "lora_dropout": 0.0,
         "peft_type": "LORA",
         "r": rank,
-        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]
-        + ["gate_proj", "up_proj", "down_proj"],
+        "target_modules": [f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")],
         "task_type": "CAUSAL_LM",
     }
     (directory / "adapter_config.json").write_text(json.dumps(config, indent=2))

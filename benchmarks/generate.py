@@ -2,8 +2,8 @@
 
     python -m benchmarks.generate DIR --size 2e9 base=safetensors:2 delta=safetensors:2
 
-- A side is ``NAME=CONTAINER:PARTS``; a name that begins with ``delta`` has the delta's values. Parts
-  are shards (``safetensors``, ``bin``), Meta's files (``meta``) or the rank (``lora``).
+- A side is ``NAME=CONTAINER:PARTS``; a name that begins with ``delta`` has the delta's values.
+  Parts are shards (``safetensors``, ``bin``), Meta's files (``meta``) or the rank (``lora``).
 - Beside each side stands ``NAME.pins``, the lines of a manifest's ``files`` table.
 - ``model.json`` has the bytes of all tensors, and of the largest shard of the first side.
 - The same arguments give the same bytes.

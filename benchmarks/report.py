@@ -125,8 +125,12 @@ def _verdict(judged: Judged) -> str:
 def lines_table(report: Report) -> str:
     """Every line with its limit, the figure of the best runs, of the medians, and the verdict."""
     rows = [
-        [j.line.what, _limit(j), _number(j.best, j.line.unit), _number(j.median, j.line.unit)]
-        + [_verdict(j)]
+        [
+            j.line.what,
+            _limit(j),
+            *(_number(n, j.line.unit) for n in (j.best, j.median)),
+            _verdict(j),
+        ]
         for j in report.judged()
     ]
     return table(["figure", "limit", "best", "median", ""], rows)
@@ -187,10 +191,8 @@ def _series(report: Report, named: Mapping[str, str], first: str) -> str:
         if wall is None or user is None or memory is None or copied is None:
             continue
         size = report.results[group].bytes / 1e9
-        rows.append(
-            [label, f"{size:.2f}", f"{wall:.2f}", f"{wall / size:.2f}", f"{wall / copied:.2f}"]
-            + [f"{user / size:.2f}", f"{memory / 2**20:.0f}"]
-        )
+        figures = (size, wall, wall / size, wall / copied, user / size)
+        rows.append([label, *(f"{n:.2f}" for n in figures), f"{memory / 2**20:.0f}"])
     head = [first, "GB", "wall s", "wall s / GB", "x cp + sync", "user s / GB", "peak MiB"]
     return table(head, rows)
 

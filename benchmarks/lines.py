@@ -22,7 +22,7 @@ MIB = float(1 << 20)
 
 Results = Mapping[str, Ran]
 Figure = Callable[[Results, Statistic], float]
-Verdict = Literal["met", "missed", "skipped", "no limit"]
+Verdict = Literal["met", "missed", "skipped", "not judged"]
 
 
 class NotMeasured(Exception):
@@ -185,13 +185,16 @@ class Judged:
     reason: str | None = None
 
 
-def judge(line: Line, results: Results) -> Judged:
-    """The figure of ``line`` against its limit; the best runs decide."""
+def judge(line: Line, results: Results, *, quick: bool = False) -> Judged:
+    """The figure of ``line`` against its limit; the best runs decide.
+
+    Not judged are lines without a limit, and those of a ``quick`` run.
+    """
     try:
         best, median = line.figure(results, "best"), line.figure(results, "median")
     except NotMeasured as e:
         return Judged(line, None, None, "skipped", str(e))
-    if line.limit is None:
-        return Judged(line, best, median, "no limit")
+    if line.limit is None or quick:
+        return Judged(line, best, median, "not judged")
     kept = best >= line.limit if line.at_least else best <= line.limit
     return Judged(line, best, median, "met" if kept else "missed")

@@ -61,7 +61,7 @@ class Panel:
 def svg(title: str, bars: Sequence[Bar], panels: Sequence[Panel]) -> str:
     """The picture: bars above, panels side by side below."""
     top = 34 + ROW * len(bars) + 30
-    height = top + 250 if panels else top
+    height = top + 260 if panels else top
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'width="{WIDTH}" height="{height}" role="img" {FONT} font-size="13">',
@@ -109,7 +109,7 @@ def _bars(title: str, bars: Sequence[Bar]) -> list[str]:
 
 def _panel(panel: Panel, left: float, top: float, width: float) -> list[str]:
     x0, x1 = left + 40, left + width - 30
-    y0, y1 = top + 210, top + 40
+    y0, y1 = top + 230, top + 55
     highest = max(max(curve.values) for curve in panel.curves) * 1.1
     if panel.linear:
         span = max(panel.places) or 1.0
@@ -122,10 +122,17 @@ def _panel(panel: Panel, left: float, top: float, width: float) -> list[str]:
     for tick in _ticks(highest):
         y = y0 - (y0 - y1) * tick / highest
         parts += [_line(x0 - 4, y, x0, y), _text(x0 - 8, y + 4, f"{tick:g}", "end")]
-    for curve in panel.curves:
+    for i, curve in enumerate(panel.curves):
         ys = [y0 - (y0 - y1) * value / highest for value in curve.values]
-        parts += _curve(curve, xs, ys)
+        parts += [*_curve(curve, xs, ys), *_key(curve, x0 + 170 * i, top + 34)]
     return parts
+
+
+def _key(curve: Curve, x: float, y: float) -> list[str]:
+    """A curve's colour and name."""
+    colour = ACCENT if curve.own else PEER
+    swatch = f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="10" height="10" rx="2" fill="{colour}"/>'
+    return [swatch, _text(x + 16, y, curve.name, bold=curve.own)]
 
 
 def _apart(xs: Sequence[float], places: Sequence[float]) -> list[tuple[float, float]]:
@@ -156,4 +163,4 @@ def _curve(curve: Curve, xs: Sequence[float], ys: Sequence[float]) -> list[str]:
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
         for x, y in zip(xs, ys, strict=True)
     ]
-    return [*parts, _text(xs[-1], ys[-1] - 9, curve.name, "end", bold=curve.own)]
+    return parts

@@ -46,7 +46,7 @@ class Model:
 
     size: float
     sides: tuple[str, ...]
-    width: int = 1536
+    width: int = 1280
     vocabulary: int = 12000
 
 

@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("sides", nargs="+", metavar="NAME=CONTAINER:PARTS")
     parser.add_argument("--size", type=float, default=2e9, help="bytes of all tensors, about")
-    parser.add_argument("--width", type=int, default=1536)
+    parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--vocabulary", type=int, default=12000)
     asked = parser.parse_args()
     model = Llama.of_size(asked.size, asked.width, asked.vocabulary)

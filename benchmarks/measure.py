@@ -16,7 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Failed", "Quantity", "Sample", "Statistic", "machine", "measure", "summarize"]
+__all__ = [
+    "Failed",
+    "Quantity",
+    "Sample",
+    "Statistic",
+    "busy",
+    "machine",
+    "measure",
+    "summarize",
+]
 
 Quantity = Literal["wall", "user", "system", "memory"]
 Statistic = Literal["best", "median"]
@@ -58,6 +67,21 @@ def summarize(samples: Sequence[Sample], quantity: Quantity, statistic: Statisti
     """The least or the median of a quantity."""
     values: list[float] = [getattr(sample, quantity) for sample in samples]
     return min(values) if statistic == "best" else statistics.median(values)
+
+
+def busy(seconds: float = 1.0) -> float:
+    """The part of all processors, from 0 to 1, that others use while this process waits."""
+
+    def ticks() -> tuple[int, int]:
+        first = Path("/proc/stat").read_text().splitlines()[0]
+        # user nice system idle iowait irq softirq steal
+        values = [int(word) for word in first.split()[1:9]]
+        return values[3] + values[4], sum(values)
+
+    idle, total = ticks()
+    time.sleep(seconds)
+    idle_then, total_then = ticks()
+    return 1 - (idle_then - idle) / max(total_then - total, 1)
 
 
 def machine() -> dict[str, str]:

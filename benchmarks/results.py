@@ -38,6 +38,7 @@ def dumps(report: Report) -> str:
     groups = {
         name: {
             "bytes": ran.bytes,
+            "others": round(ran.others, 3),
             "samples": {label: [asdict(s) for s in runs] for label, runs in ran.samples.items()},
             "skipped": ran.skipped,
         }
@@ -76,6 +77,7 @@ def loads(text: str) -> Report:
     results = {
         name: Ran(
             group["bytes"],
+            group["others"],
             {label: [Sample(**s) for s in runs] for label, runs in group["samples"].items()},
             group["skipped"],
         )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.cases import Group
 from benchmarks.commands import Command, Contestant, Place, apply, vbuild, weight_files
-from benchmarks.measure import Failed, Sample, measure
+from benchmarks.measure import Failed, Sample, busy, measure
 
 __all__ = ["Ran", "run_group"]
 
@@ -31,10 +31,14 @@ REFUSED = 2
 
 @dataclass(slots=True)
 class Ran:
-    """What a group gave: samples of each contestant, or why there are none; and the bytes of the
-    model's tensors."""
+    """What a group gave: samples of each contestant, or why there are none.
+
+    ``bytes`` are those of the model's tensors, ``others`` is the part of the processors that was
+    busy before the contestants began.
+    """
 
     bytes: int
+    others: float
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -111,7 +115,7 @@ def run_group(group: Group, place: Place, repetitions: int) -> Ran:
     """Samples of all contestants; ``place.data`` does not exist before and after."""
     runner = _Runner(group, place)
     try:
-        ran = Ran(runner.prepare())
+        ran = Ran(runner.prepare(), busy())
         going = dict(group.contestants)
         for round_number in range(repetitions * group.rounds):
             for label, contestant in list(going.items()):

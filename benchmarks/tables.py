@@ -79,11 +79,13 @@ def machine_text(report: Report) -> str:
     """One sentence on where and how."""
     m = report.machine
     runs = "single runs" if report.repetitions == 1 else f"best of {report.repetitions}"
+    others = max((ran.others for ran in report.results.values()), default=0.0)
     small = " A twentieth of the sizes that are named." if report.quick else ""
     return (
         f"{m['cores']} cores of {m['processor']} ({m['instructions']}), {m['system']}, Python "
         f"{m['python']}, OpenSSL {m['openssl']}; cached files, every output synced, {runs}, all "
-        f"in one run of `make bench`.{small}\n"
+        f"in one run of `make bench`, beside which others used up to {others:.0%} of the "
+        f"processors.{small}\n"
     )
 
 

@@ -25,7 +25,7 @@ def sample(wall=1.0, user=1.0, memory=30 << 20):
 def results():
     """Every contestant costs one second, and 30 MiB."""
     return {
-        name: Ran(2 * 10**9, {label: [sample()] * 3 for label in group.contestants})
+        name: Ran(2 * 10**9, 0.0, {label: [sample()] * 3 for label in group.contestants})
         for name, group in groups().items()
     }
 

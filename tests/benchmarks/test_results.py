@@ -56,6 +56,12 @@ def test_growth_is_told_per_gigabyte_and_per_copy():
     assert "| 4 GB | 4.00 | 6.00 | 1.50 | 2.00 | 2.00 | 30 |" in text
 
 
+def test_the_reader_is_told_how_much_others_used_the_machine():
+    found = results()
+    found[MAIN].others = 0.42
+    assert "others used up to 42% of the processors" in blocks(report(found))["machine"]
+
+
 def test_what_was_not_measured_is_left_out():
     found = {MAIN: results()[MAIN]}
     made = blocks(report(found))

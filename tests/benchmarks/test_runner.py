@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.cases import COPY, TWO, Group, Job, Model, groups, quick
 from benchmarks.commands import Contestant, Place, apply, copy, vbuild
-from benchmarks.measure import Failed, measure
+from benchmarks.measure import Failed, busy, measure
 from benchmarks.runner import run_group
 
 TINY = Model(1e6, ("base=safetensors:2", "delta=safetensors:2"), width=128, vocabulary=400)
@@ -67,6 +67,10 @@ def test_a_process_is_charged_for_what_it_does(tmp_path):
     assert sample.user > 0
     assert sample.memory > 50 << 20
     assert sample.wall >= sample.user / 4
+
+
+def test_the_busy_part_of_the_machine_is_a_part():
+    assert 0 <= busy(0.05) <= 1
 
 
 def test_a_quick_group_has_the_same_contestants():

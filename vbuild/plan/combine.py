@@ -158,7 +158,10 @@ def _has_more_rows(have: tuple[int, ...], delta: tuple[int, ...]) -> bool:
 
 
 def _shapes_differ(have: Recipe, delta: Tensor) -> Disagreement:
-    hint = 'allow it with on_shape_mismatch = "copy-delta" in the rule, or claim it by another rule'
+    hint = (
+        "the base is probably not the one that the delta was made for; if it is, allow it with "
+        'on_shape_mismatch = "copy-delta" in the rule, or claim it by another rule'
+    )
     if _has_more_rows(have.shape, delta.shape):
         hint = (
             f"the delta has {delta.shape[0] - have.shape[0]} more row(s); say what they start "

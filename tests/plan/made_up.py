@@ -51,7 +51,7 @@ class Side:
     def checkpoint(self) -> Checkpoint:
         headers = {file: ((0, HEAD),) for file in self.contents}
         files = tuple(sorted(self.contents))
-        return Checkpoint(self.tensors, files, "safetensors", headers, {}, self.updates)
+        return Checkpoint(self.tensors, files, "safetensors", headers, {}, updates=self.updates)
 
 
 def side(files: Mapping[str, Mapping[str, Array]], *, gap: int = 0) -> Side:

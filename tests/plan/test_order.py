@@ -159,7 +159,7 @@ def test_parts_of_a_file_that_is_also_used_in_order_keep_it_from_being_hashed_as
 def test_regions_that_other_programs_use_are_tagged_where_the_file_is_walked_again() -> None:
     ref = FileRef(0, "f")
     used = [Range(ref, 3, 9), Range(ref, 0, 4), Range(ref, 3, 9)]
-    (program,) = finish([], {ref: InputLayout(9, ())}, allow_nonfinite=False, used=used)
+    (program,) = finish([], {ref: InputLayout(9, ())}, used=used)
     assert regions(program, RegionKind.WALK) == [Range(ref, 0, 4), Range(ref, 3, 9)]
     assert regions(program, RegionKind.USE) == []
 
@@ -215,7 +215,7 @@ def test_hash_only_segments_cover_a_file_with_any_known_ranges(
     for offset, data in ranges:
         content[offset : offset + len(data)] = data
     ref = FileRef(0, "f")
-    (program,) = finish([], {ref: InputLayout(size, tuple(ranges))}, allow_nonfinite=False)
+    (program,) = finish([], {ref: InputLayout(size, tuple(ranges))})
     table, at = program.table, 0
     for segment in table.segments:
         assert (segment.op, segment.a_type, segment.a.offset) == (Op.HASH, BYTES, at)

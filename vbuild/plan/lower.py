@@ -282,7 +282,7 @@ class _Link:
             dims,
             a,
             type_code(self.before, raw=raw),
-            type_code(self.after, raw=True) if raw else result_code(self.after),
+            type_code(self.after, raw=raw),
             b,
             type_code(self.step.operand.dtype, raw=raw),
             AS_STORED if compute is None else type_code(compute),
@@ -295,8 +295,8 @@ def _chain(band: Band, rounded: DType, target: DType) -> list[_Link]:
 
     An arithmetic step leaves its result in the type that comes next: the one that a following XOR
     combines, its own compute type before more arithmetic, and ``rounded`` after the last step;
-    that is ``target`` if the step rounds to ``rounded`` anyhow. XOR and a bare copy need a
-    conversion of their own.
+    that is ``target`` if the step rounds to ``rounded`` anyhow. XOR, a bare copy and blocks need
+    a conversion of their own.
     """
     links: list[_Link] = []
     current = band.start.dtype
@@ -308,7 +308,7 @@ def _chain(band: Band, rounded: DType, target: DType) -> list[_Link]:
                 links.append(_Link(current, after, None))
             current = after
         elif following is None:
-            stored = after is rounded
+            stored = after is rounded and not target.is_block
             after = target if stored else rounded
         elif following.op is Op.XOR and following.compute is not None:
             after = following.compute

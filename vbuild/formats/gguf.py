@@ -121,12 +121,13 @@ class _Header:
         end = self.at + size
         if end > min(self.file.size, MAX_HEADER):
             cut = end > self.file.size
+            limit = self.file.size if cut else MAX_HEADER
             _refuse(
                 self.file,
                 "truncated",
                 "the file ends inside its header" if cut else "the header is too long",
-                expected=f"at most {MAX_HEADER} bytes before the data",
-                got=f"{self.file.size} bytes" if cut else f"at least {end} bytes",
+                expected=f"at most {limit} bytes before the data",
+                got=f"at least {end}",
                 hint="the file is not complete: download or copy it again" if cut else None,
             )
         if end > len(self._read):

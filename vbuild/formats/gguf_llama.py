@@ -1,12 +1,13 @@
 """What a GGUF file says of a model of LLaMA's architecture: settings, and names of tensors.
 
-- ``config.json`` in, metadata out, with the keys and types of llama.cpp's own converter. What a
-  value would have to be computed for (Llama 3's scaled frequencies) is refused, as is every other
-  architecture: a file that llama.cpp loads and then runs wrongly must not come out.
+- ``config.json`` in, metadata out, with the keys and types of llama.cpp's own converter, and with
+  transformers' defaults for what the file does not say.
+- What a value would have to be computed for (Llama 3's scaled frequencies) is refused, as is every
+  other architecture: a file that llama.cpp loads and then runs wrongly must not come out.
 - Names and shapes are a table; the order of tensors is fixed here: token embeddings, the layers by
   number, inside a layer by name, the last norm, the output matrix.
 - The rows of q and k go back from the order of transformers' rotary embedding to Meta's
-  (interop.md): ``heads_to_turn`` says of which tensors, and in how many heads.
+  (interop.md): ``Place.turned`` says of which tensors, and in how many heads.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Place:
 class Llama:
     """The settings of a model; ``where`` names its configuration in errors.
 
-    ``kv_heads`` and ``head_size`` are None where the configuration does not say them.
+    ``width`` is the number of elements of a head; ``scaling`` the factor of linear scaling of the
+    rotary embeddings, or None.
     """
 
     where: str
@@ -78,42 +80,35 @@ class Llama:
     hidden: int
     feed_forward: int
     heads: int
-    kv_heads: int | None
-    head_size: int | None
+    kv_heads: int
+    width: int
     epsilon: float
-    theta: float | None
-    linear_scaling: float | None
+    theta: float
+    scaling: float | None
     rows: int
     tied: bool
 
-    @property
-    def width(self) -> int:
-        """Elements of a head."""
-        return self.hidden // self.heads if self.head_size is None else self.head_size
-
     def entries(self) -> list[Entry]:
         """The metadata, in the order in which llama.cpp's converter writes it."""
-        entries = [
+        scaling = []
+        if self.scaling is not None:
+            scaling.append(Entry("llama.rope.scaling.type", "STRING", "linear"))
+            scaling.append(Entry("llama.rope.scaling.factor", "FLOAT32", self.scaling))
+        return [
             Entry("llama.block_count", "UINT32", self.layers),
             Entry("llama.context_length", "UINT32", self.context),
             Entry("llama.embedding_length", "UINT32", self.hidden),
             Entry("llama.feed_forward_length", "UINT32", self.feed_forward),
             Entry("llama.attention.head_count", "UINT32", self.heads),
+            Entry("llama.attention.head_count_kv", "UINT32", self.kv_heads),
+            *scaling,
+            Entry("llama.rope.freq_base", "FLOAT32", self.theta),
+            Entry("llama.attention.layer_norm_rms_epsilon", "FLOAT32", self.epsilon),
+            Entry("llama.attention.key_length", "UINT32", self.width),
+            Entry("llama.attention.value_length", "UINT32", self.width),
+            Entry("llama.vocab_size", "UINT32", self.rows),
+            Entry("llama.rope.dimension_count", "UINT32", self.width),
         ]
-        if self.kv_heads is not None:
-            entries.append(Entry("llama.attention.head_count_kv", "UINT32", self.kv_heads))
-        if self.linear_scaling is not None:
-            entries.append(Entry("llama.rope.scaling.type", "STRING", "linear"))
-            entries.append(Entry("llama.rope.scaling.factor", "FLOAT32", self.linear_scaling))
-        if self.theta is not None:
-            entries.append(Entry("llama.rope.freq_base", "FLOAT32", self.theta))
-        entries.append(Entry("llama.attention.layer_norm_rms_epsilon", "FLOAT32", self.epsilon))
-        if self.head_size is not None:
-            entries.append(Entry("llama.attention.key_length", "UINT32", self.head_size))
-            entries.append(Entry("llama.attention.value_length", "UINT32", self.head_size))
-        entries.append(Entry("llama.vocab_size", "UINT32", self.rows))
-        entries.append(Entry("llama.rope.dimension_count", "UINT32", self.width))
-        return entries
 
     def place(self, name: str) -> Place | None:
         """Where the tensor that transformers calls ``name`` goes; None if a file has none such.
@@ -140,13 +135,13 @@ class Llama:
                 hint='if it is not needed, claim it by a rule with op = "drop"',
             )
         new = f"blk.{layer}.{_INNER[inner]}"
-        turned = {"q": self.heads, "k": self.kv_heads or self.heads}
+        turned = {"q": self.heads, "k": self.kv_heads}
         key = inner.removeprefix("self_attn.").removesuffix("_proj.weight")
         return Place(new, self._inner_shape(_INNER[inner]), (1, layer, new), turned.get(key, 0))
 
     def _inner_shape(self, name: str) -> tuple[int, ...]:
         queries = self.heads * self.width
-        keys = (self.kv_heads or self.heads) * self.width
+        keys = self.kv_heads * self.width
         return {
             "attn_q.weight": (queries, self.hidden),
             "attn_k.weight": (keys, self.hidden),
@@ -172,14 +167,14 @@ def parse_config(config: Mapping[str, Json], where: str) -> Llama:
     values = _Values(config, where)
     values.check_variant()
     hidden, heads = values.number("hidden_size"), values.number("num_attention_heads")
-    kv_heads = values.optional("num_key_value_heads")
-    head_size = values.optional("head_dim")
-    if head_size is None and hidden % heads:
-        raise values.error("num_attention_heads", f"a divisor of hidden_size, {hidden}")
-    if (head_size or hidden // heads) % 2:
-        raise values.error("head_dim", "an even number")
-    if heads % (kv_heads or heads):
+    kv_heads = values.number("num_key_value_heads", heads)
+    if heads % kv_heads:
         raise values.error("num_key_value_heads", f"a divisor of {heads}")
+    if config.get("head_dim") is None and hidden % heads:
+        raise values.error("num_attention_heads", f"a divisor of hidden_size, {hidden}")
+    width = values.number("head_dim", hidden // heads)
+    if width % 2:
+        raise values.error("head_dim", "an even number")
     theta, scaling = values.rotary()
     return Llama(
         where=where,
@@ -189,10 +184,10 @@ def parse_config(config: Mapping[str, Json], where: str) -> Llama:
         feed_forward=values.number("intermediate_size"),
         heads=heads,
         kv_heads=kv_heads,
-        head_size=head_size,
+        width=width,
         epsilon=values.real(config.get("rms_norm_eps"), "rms_norm_eps"),
         theta=theta,
-        linear_scaling=scaling,
+        scaling=scaling,
         rows=values.number("vocab_size"),
         tied=config.get("tie_word_embeddings") is True,
     )
@@ -235,18 +230,11 @@ class _Values:
             hint=_ELSEWHERE,
         )
 
-    def number(self, key: str) -> int:
-        """A whole number from 1."""
-        value = self.optional(key)
-        if value is None:
-            raise self.error(key, f"a whole number from 1 to {_MAX_NUMBER}")
-        return value
-
-    def optional(self, key: str) -> int | None:
-        """A whole number from 1, or None where it is missing or null."""
+    def number(self, key: str, default: int | None = None) -> int:
+        """A whole number from 1; where it is missing or null, ``default``, if there is one."""
         value = self.config.get(key)
-        if value is None:
-            return None
+        if value is None and default is not None:
+            return default
         if type(value) is not int or not 1 <= value <= _MAX_NUMBER:
             raise self.error(key, f"a whole number from 1 to {_MAX_NUMBER}")
         return value
@@ -259,8 +247,9 @@ class _Values:
                 return number
         raise self.error(key, "a positive number")
 
-    def rotary(self) -> tuple[float | None, float | None]:
-        """The base of the rotary frequencies, and the factor of linear scaling, if any.
+    def rotary(self) -> tuple[float, float | None]:
+        """The base of the rotary frequencies (transformers' default is 10000), and the factor of
+        linear scaling, if any.
 
         transformers 5 has both in ``rope_parameters``, the versions before it in ``rope_theta`` and
         ``rope_scaling``.
@@ -278,8 +267,8 @@ class _Values:
                 hint=_ELSEWHERE,
             )
         theta = scaling.get("rope_theta", self.config.get("rope_theta"))
-        factor = scaling.get("factor") if kind == "linear" else None
+        factor = scaling.get("factor")
         return (
-            None if theta is None else self.real(theta, "rope_theta"),
-            None if kind != "linear" else self.real(factor, "rope_scaling"),
+            self.real(10000.0 if theta is None else theta, "rope_theta"),
+            None if kind == "default" else self.real(factor, "rope_scaling"),
         )

@@ -51,7 +51,6 @@ WRAPPERS = (
     Wrapper("_refuse", 0, ("formats/index.py",), form="index-{}"),
     Wrapper("_refuse", 1, ("formats/safetensors.py",), form="safetensors-{}"),
     Wrapper("_refuse", 1, ("formats/gguf.py",), form="gguf-{}"),
-    Wrapper("text", 0, ("formats/gguf.py",), form="gguf-{}"),
     Wrapper("_refuse_page", 1, ("formats/registry.py",), form="{}-page"),
     Wrapper("Problem", 0, ("formats/",)),
     Wrapper("error", 0, ("formats/torch_pickle.py", "manifest/")),

@@ -166,10 +166,10 @@ ARRAY, STRING, UINT32 = 9, 8, 4
         pytest.param(b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "version", id="big-endian"),
         pytest.param(made(ninfos=MAX_COUNT + 1), "metadata", id="too-many-tensors"),
         pytest.param(made(nvalues=2**64 - 1), "metadata", id="too-many-values"),
-        pytest.param(made(nvalues=5), "metadata", id="fewer-values"),
-        pytest.param(value(b"", UINT32, b"1234"), "metadata", id="empty-key"),
-        pytest.param(value(b"\xff", UINT32, b"1234"), "metadata", id="key-not-utf-8"),
-        pytest.param(value(b"a\n", UINT32, b"1234"), "metadata", id="control-in-key"),
+        pytest.param(made(nvalues=5), "name", id="fewer-values"),
+        pytest.param(value(b"", UINT32, b"1234"), "name", id="empty-key"),
+        pytest.param(value(b"\xff", UINT32, b"1234"), "name", id="key-not-utf-8"),
+        pytest.param(value(b"a\n", UINT32, b"1234"), "name", id="control-in-key"),
         pytest.param(value(b"k", 13, b""), "metadata", id="unknown-type"),
         pytest.param(value(b"k", STRING, struct.pack("<Q", 2**63)), "truncated", id="long-string"),
         pytest.param(
@@ -189,7 +189,7 @@ ARRAY, STRING, UINT32 = 9, 8, 4
         ),
         pytest.param(
             made(values=2 * (string(b"k") + struct.pack("<II", UINT32, 0)), nvalues=2),
-            "metadata",
+            "name",
             id="key-twice",
         ),
         pytest.param(one(name=b""), "name", id="no-name"),

@@ -141,13 +141,13 @@ class _Header:
         """The next ``size`` bytes as an unsigned number."""
         return int.from_bytes(self.take(size), "little")
 
-    def text(self, kind: str, what: str, longest: int) -> str:
+    def text(self, what: str, longest: int) -> str:
         """The next string, which is a name: short, UTF-8, without control characters."""
         length = self.number(8)
         if not 0 < length <= longest:
             _refuse(
                 self.file,
-                kind,
+                "name",
                 f"the length of {what} is out of range",
                 expected=f"1 to {longest} bytes",
                 got=length,
@@ -156,9 +156,9 @@ class _Header:
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
-            _refuse(self.file, kind, f"{what} is not UTF-8", got=quoted(repr(data[:40])))
+            _refuse(self.file, "name", f"{what} is not UTF-8", got=quoted(repr(data[:40])))
         if _CONTROL.search(text):
-            _refuse(self.file, kind, f"{what} has control characters", got=quoted(text))
+            _refuse(self.file, "name", f"{what} has control characters", got=quoted(text))
         return text
 
 
@@ -168,9 +168,9 @@ def _metadata(header: _Header, count: int) -> int:
     alignment = ALIGNMENT
     strings = [MAX_STRINGS]
     for _ in range(count):
-        key = header.text("metadata", "a metadata key", MAX_KEY)
+        key = header.text("a metadata key", MAX_KEY)
         if key in keys:
-            _refuse(header.file, "metadata", f"the key {quoted(key)} is there twice")
+            _refuse(header.file, "name", f"the key {quoted(key)} is there twice")
         keys.add(key)
         kind = header.number(4)
         if key != "general.alignment":
@@ -209,7 +209,7 @@ def _infos(header: _Header, count: int) -> list[_Info]:
     names: set[str] = set()
     infos: list[_Info] = []
     for _ in range(count):
-        name = header.text("name", "a tensor's name", MAX_NAME)
+        name = header.text("a tensor's name", MAX_NAME)
         if name in names:
             _refuse(header.file, "name", f"tensor {quoted(name)} is there twice")
         names.add(name)

@@ -27,6 +27,7 @@ ROOMS = (  # from the ground up; a room imports only rooms below it
     "plan",
     "build",
     "attest",
+    "diff",
     "reproduce",
     "commands",
     "report",

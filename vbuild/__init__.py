@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vbuild.commands.apply import apply
     from vbuild.commands.check import check
+    from vbuild.commands.diff import diff
     from vbuild.commands.doctor import doctor
     from vbuild.commands.inspect import inspect
     from vbuild.commands.keygen import keygen
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "apply",
     "check",
+    "diff",
     "doctor",
     "inspect",
     "keygen",

@@ -78,6 +78,7 @@ def test_the_json_page_lists_exactly_the_fields_that_are_there(model, vb, tmp_pa
         "error/1": ["verify", "nothing"],
         "apply/1": ["apply", "manifest.toml", "--force"],
         "check/1": ["check", "manifest.toml"],
+        "diff/1": ["diff", "base", "delta"],
         "doctor/1": ["doctor"],
         "inspect/1": ["inspect", model],
         "keygen/1": ["keygen", "k.pem"],

@@ -12,25 +12,86 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from vbuild import _core
-from vbuild.build.materials import check_digest, first_mismatch
+from vbuild.build.materials import Material, check_digest, first_mismatch
 from vbuild.build.nonfinite import nonfinite_error
-from vbuild.build.prepare import Prepared
 from vbuild.digest import core_error, threads
 from vbuild.errors import Interrupted
 from vbuild.files import Identity, changed, open_regular
 from vbuild.plan import FileRef, OutputFile
 from vbuild.plan.order import Program
 
-__all__ = ["Progress", "Silence", "Task", "run_tasks"]
+__all__ = [
+    "Input",
+    "Inputs",
+    "Pinned",
+    "Progress",
+    "Silence",
+    "Task",
+    "opened",
+    "run_all",
+    "run_tasks",
+]
 
 POLL_SECONDS = 0.1
+
+
+class Input(Protocol):
+    """A file that a program reads, and how messages name it."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def label(self) -> str:
+        """``base/model.bin``."""
+
+
+class Inputs(Protocol):
+    """The files that a run reads; ``identities`` has what they were when they were planned with."""
+
+    @property
+    def materials(self) -> Mapping[FileRef, Input]:
+        """By reference."""
+
+    @property
+    def identities(self) -> Mapping[FileRef, Identity]:
+        """Of those whose headers were read."""
+
+
+class Pinned(Protocol):
+    """As :class:`Inputs`, and what the digest of each file has to be."""
+
+    @property
+    def materials(self) -> Mapping[FileRef, Material]:
+        """By reference."""
+
+    @property
+    def identities(self) -> Mapping[FileRef, Identity]:
+        """Of those whose headers were read."""
+
+
+class Work(Protocol):
+    """A program to run, and the bytes that its progress is counted in."""
+
+    @property
+    def program(self) -> Program:
+        """What is run."""
+
+    @property
+    def bytes(self) -> int:
+        """How much there is to do."""
+
+
+Job = TypeVar("Job", bound=Work)
 
 
 class Progress(Protocol):
@@ -70,28 +131,28 @@ class _NotFinite(Exception):
 
 
 @contextlib.contextmanager
-def _opened(prepared: Prepared, refs: Sequence[FileRef]) -> Iterator[list[int]]:
+def opened(inputs: Inputs, refs: Sequence[FileRef]) -> Iterator[list[int]]:
     """Descriptors of the files, which stay what they were when they were planned with."""
     fds: list[int] = []
     identities: list[Identity] = []
     try:
         for ref in refs:
-            material = prepared.materials[ref]
+            material = inputs.materials[ref]
             fds.append(open_regular(material.path, material.label))
             identities.append(Identity.of(fds[-1]))
-            if identities[-1] != prepared.identities.get(ref, identities[-1]):
+            if identities[-1] != inputs.identities.get(ref, identities[-1]):
                 raise changed(material.label)
         yield fds
         for fd, ref, identity in zip(fds, refs, identities, strict=True):
             if Identity.of(fd) != identity:
-                raise changed(prepared.materials[ref].label)
+                raise changed(inputs.materials[ref].label)
     finally:
         for fd in fds:
             os.close(fd)
 
 
 def _run_one(
-    prepared: Prepared,
+    inputs: Pinned,
     task: Task,
     create: Callable[[str], int],
     kernels: _core.Kernels,
@@ -100,10 +161,10 @@ def _run_one(
     tag_key: bytes,
 ) -> _core.Result:
     """Run one program; its output is synced when this returns."""
-    labels = [prepared.materials[ref].label for ref in task.program.files]
+    labels = [inputs.materials[ref].label for ref in task.program.files]
     output = task.output.name if task.output is not None else ""
     out_fd = -1
-    with _opened(prepared, task.program.files) as fds:
+    with opened(inputs, task.program.files) as fds:
         try:
             out_fd = create(output) if task.output is not None else -1
             result = _core.run(
@@ -116,7 +177,7 @@ def _run_one(
                 tensor_digests=tensor_digests and task.output is not None,
                 tag_key=tag_key,
             )
-            if task.output is not None:
+            if out_fd >= 0:
                 os.fsync(out_fd)
         except _core.Fault as fault:
             if fault.status == "nonfinite" and task.output is not None:
@@ -127,12 +188,12 @@ def _run_one(
                 os.close(out_fd)
     for ref, digest in zip(task.program.files, result.sources, strict=True):
         if digest is not None:
-            check_digest(prepared.materials[ref], digest.hex())
+            check_digest(inputs.materials[ref], digest.hex())
     return result
 
 
 def run_tasks(
-    prepared: Prepared,
+    inputs: Pinned,
     tasks: Sequence[Task],
     *,
     create: Callable[[str], int],
@@ -145,29 +206,30 @@ def run_tasks(
 ) -> None:
     """Run ``tasks`` on ``jobs`` threads (default: see :func:`threads`), the largest first.
 
-    ``create(name)`` opens an output file for writing; ``done`` is called in this thread when a
-    program has ended and the files that it hashed are the pinned ones. The first error stops the
-    others. ``tag_key`` is random and of this build alone: results have the tags of their programs'
-    regions under it. KeyboardInterrupt becomes Interrupted.
+    ``create(name)`` opens an output file for writing, or gives -1: then it is hashed only.
+    ``done`` is called in this thread when a program has ended and the files that it hashed are the
+    pinned ones. The first error stops the others. ``tag_key`` is random and of this build alone:
+    results have the tags of their programs' regions under it. KeyboardInterrupt becomes
+    Interrupted.
     """
     control = _core.Control()
 
     def run(task: Task) -> _core.Result:
-        return _run_one(prepared, task, create, kernels, control, tensor_digests, tag_key)
+        return _run_one(inputs, task, create, kernels, control, tensor_digests, tag_key)
 
     try:
-        _run_all(tasks, run, done, control, jobs, progress)
+        run_all(tasks, run, done, control, jobs, progress)
     except _NotFinite as found:
-        wrong = first_mismatch(prepared.materials)
+        wrong = first_mismatch(inputs.materials)
         raise wrong or nonfinite_error(found.output, found.fault) from found
     except KeyboardInterrupt as e:
         raise Interrupted("interrupted", "interrupted") from e
 
 
-def _run_all(
-    tasks: Sequence[Task],
-    run: Callable[[Task], _core.Result],
-    done: Callable[[Task, _core.Result], None],
+def run_all(
+    tasks: Sequence[Job],
+    run: Callable[[Job], _core.Result],
+    done: Callable[[Job, _core.Result], None],
     control: _core.Control,
     jobs: int | None,
     progress: Progress,
@@ -178,7 +240,7 @@ def _run_all(
     hands = threads(jobs, widest + 1)
     pool = ThreadPoolExecutor(max_workers=hands, thread_name_prefix="vbuild")
     waiting = iter(sorted(tasks, key=lambda t: -t.bytes))
-    running: dict[Future[_core.Result], Task] = {}
+    running: dict[Future[_core.Result], Job] = {}
     try:
         while True:
             # Not all at once: waiting takes time in proportion to what is waited for.

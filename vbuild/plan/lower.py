@@ -255,6 +255,10 @@ def _row_offset(spec: TensorSpec, row: int) -> int:
     return spec.offset + row // (spec.shape[0] // extents[0]) * strides[0] * spec.dtype.itemsize
 
 
+_BITWISE = (Op.XOR, Op.DIFF)
+"""Steps that take what is before them as it is, in the type that they are given."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Link:
     """A segment but for its operands: type before, type after, and the step (None: a copy)."""
@@ -286,20 +290,20 @@ def _chain(band: Band, target: DType) -> list[_Link]:
     """The links from the band's start to ``target``.
 
     An arithmetic step leaves its result in the type that comes next: the one that a following XOR
-    combines, ``target`` after the last step, and its own compute type before more arithmetic. XOR
-    and a bare copy need a conversion of their own.
+    or DIFF takes, ``target`` after the last step, and its own compute type before more arithmetic.
+    XOR, DIFF and a bare copy need a conversion of their own.
     """
     links: list[_Link] = []
     current = band.start.dtype
     for step, following in zip_longest(band.steps, band.steps[1:]):
         after = current if step.compute is None else step.compute
-        if step.op is Op.XOR:
+        if step.op in _BITWISE:
             if current is not after:
                 links.append(_Link(current, after, None))
             current = after
         elif following is None:
             after = target
-        elif following.op is Op.XOR and following.compute is not None:
+        elif following.op in _BITWISE and following.compute is not None:
             after = following.compute
         links.append(_Link(current, after, step))
         current = after

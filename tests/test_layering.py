@@ -28,6 +28,7 @@ ROOMS = (  # from the ground up; a room imports only rooms below it
     "build",
     "attest",
     "diff",
+    "delta",
     "reproduce",
     "commands",
     "report",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vbuild.commands.inspect import inspect
     from vbuild.commands.keygen import keygen
     from vbuild.commands.lock import lock
+    from vbuild.commands.make_delta import make_delta
     from vbuild.commands.plan import plan
     from vbuild.commands.sign import sign
     from vbuild.commands.verify import verify
@@ -37,6 +38,7 @@ __all__ = [
     "inspect",
     "keygen",
     "lock",
+    "make_delta",
     "plan",
     "sign",
     "verify",

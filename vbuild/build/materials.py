@@ -33,18 +33,22 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """An input file: ``ref`` names it, ``sha256`` is its pin, ``uri`` where it came from."""
+    """An input file: ``ref`` names it, ``sha256`` is its pin, ``uri`` where it came from.
+
+    ``side`` is what messages call the input, where it is neither a base nor a delta.
+    """
 
     ref: FileRef
     path: Path
     size: int
     sha256: str
     uri: str
+    side: str | None = None
 
     @property
     def label(self) -> str:
         """How messages name it: ``base/model.bin``."""
-        return f"{group_label(self.ref.group)}/{self.ref.file}"
+        return f"{self.side or group_label(self.ref.group)}/{self.ref.file}"
 
 
 def group_label(group: int) -> str:

@@ -23,7 +23,7 @@ from vbuild.plan.claim import Ruleset
 from vbuild.plan.order import InputLayout
 from vbuild.tensors import DType
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "prepare", "prepare_located"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,13 @@ def prepare(
     require_locked(loaded)
     materials = locate(loaded, base, deltas)
     try:
-        return _prepare(loaded, materials)
+        return prepare_located(loaded, materials)
     except (InvalidInput, Mismatch) as problem:
         raise (first_mismatch(materials) or problem) from problem
 
 
-def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> Prepared:
+def prepare_located(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> Prepared:
+    """As :func:`prepare`, with files that are found already; no file is compared with its pin."""
     manifest = loaded.manifest
     sides: tuple[Base | Delta, ...] = (manifest.base, *manifest.delta)
     checkpoints = [

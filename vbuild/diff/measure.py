@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vbuild import _core
-from vbuild.build.run import Progress, Silence, opened, run_all
+from vbuild.build.run import Inputs, Progress, Silence, opened, run_all
+from vbuild.build.weigh import first_part
 from vbuild.diff.compare import Comparison, Measured, Pair, pair_up
-from vbuild.diff.side import Inputs, Side, inputs
+from vbuild.diff.side import Side, inputs
 from vbuild.digest import core_error, kernels
 from vbuild.errors import Interrupted
 from vbuild.plan import FileRef
@@ -22,21 +23,30 @@ from vbuild.plan.claim import Band, Recipe, Step, View
 from vbuild.plan.lower import Draft, lower
 from vbuild.plan.order import InputLayout, Program, unhashed
 from vbuild.table import Op
-from vbuild.tensors import JoinedSpec, Tensor
 
-__all__ = ["compare", "measured", "run_measuring"]
+__all__ = ["BATCH", "MeasuringTask", "batches", "compare", "run_measuring"]
 
 BATCH = 64 * 1024 * 1024
 """Bytes of one side; a larger tensor is a task of its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A program that measures tensors in order; ``bytes`` is what it reads."""
+class MeasuringTask:
+    """A program that measures tensors in order; ``bytes`` is what it goes through."""
 
     program: Program
     names: tuple[str, ...]
     bytes: int
+
+    @classmethod
+    def of(cls, recipes: Sequence[Recipe], sizes: Mapping[FileRef, int]) -> MeasuringTask:
+        """The task for recipes that end in a DIFF; ``sizes`` are those of the files."""
+        draft = Draft()
+        for recipe in recipes:
+            lower(draft, recipe)
+        layouts = {ref: InputLayout(sizes[ref], ()) for ref in draft.files}
+        names = tuple(recipe.name for recipe in recipes)
+        return cls(unhashed(draft, layouts), names, sum(recipe.nbytes for recipe in recipes))
 
 
 def compare(
@@ -46,66 +56,43 @@ def compare(
     that no segment can have; Mismatch for a file that changes; Interrupted."""
     found = pair_up(a.checkpoint.tensors, b.checkpoint.tensors)
     todo = [pair for pair in found.pairs if pair.compared_as is not None and pair.measured is None]
-    todo.sort(key=lambda pair: _position(pair.a))
+    todo.sort(key=lambda pair: first_part(pair.a))
     files = inputs(a, b)
     sizes = {ref: identity.size for ref, identity in files.identities.items()}
-    swapped = {pair.name for pair in todo if _is_swapped(pair)}
-    tasks = [_task(batch, sizes) for batch in _batches(todo)]
+    tasks = [MeasuringTask.of(batch, sizes) for batch in batches([_recipe(p) for p in todo])]
     results = run_measuring(tasks, files, jobs=jobs, progress=progress)
-    done = {name: _swap(value) if name in swapped else value for name, value in results.items()}
     return replace(
         found,
-        pairs=tuple(replace(p, measured=done.get(p.name, p.measured)) for p in found.pairs),
+        pairs=tuple(replace(p, measured=results.get(p.name, p.measured)) for p in found.pairs),
     )
 
 
-def _position(tensor: Tensor) -> tuple[str, int]:
-    first = tensor.parts[0] if isinstance(tensor, JoinedSpec) else tensor
-    return first.file, first.offset
+def _recipe(pair: Pair) -> Recipe:
+    """The tensor of a, compared with that of b."""
+    assert pair.compared_as is not None
+    rows = pair.a.shape[0] if pair.a.shape else 1
+    step = Step(Op.DIFF, View(1, pair.b), pair.compared_as)
+    return Recipe(
+        pair.name, pair.compared_as, pair.a.shape, (Band(0, rows, View(0, pair.a), (step,)),)
+    )
 
 
-def _batches(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
-    batch: list[Pair] = []
+def batches(recipes: Sequence[Recipe]) -> Iterator[list[Recipe]]:
+    """The recipes in order, in tasks of about :data:`BATCH` bytes."""
+    batch: list[Recipe] = []
     size = 0
-    for pair in pairs:
-        if batch and size + pair.a.nbytes > BATCH:
+    for recipe in recipes:
+        if batch and size + recipe.nbytes > BATCH:
             yield batch
             batch, size = [], 0
-        batch.append(pair)
-        size += pair.a.nbytes
+        batch.append(recipe)
+        size += recipe.nbytes
     if batch:
         yield batch
 
 
-def _is_swapped(pair: Pair) -> bool:
-    """Whether a chain starts from b: what a segment before has widened is always its operand a."""
-    return pair.b.dtype is not pair.compared_as
-
-
-def _recipe(pair: Pair) -> Recipe:
-    """The tensor of one side, compared with the other's."""
-    assert pair.compared_as is not None
-    sides = [View(0, pair.a), View(1, pair.b)]
-    start, other = reversed(sides) if _is_swapped(pair) else sides
-    rows = pair.a.shape[0] if pair.a.shape else 1
-    band = Band(0, rows, start, (Step(Op.DIFF, other, pair.compared_as),))
-    return Recipe(pair.name, pair.compared_as, pair.a.shape, (band,))
-
-
-def _task(pairs: Sequence[Pair], sizes: Mapping[FileRef, int]) -> Task:
-    draft = Draft()
-    for pair in pairs:
-        lower(draft, _recipe(pair))
-    layouts = {ref: InputLayout(sizes[ref], ()) for ref in draft.files}
-    return Task(
-        unhashed(draft, layouts),
-        tuple(pair.name for pair in pairs),
-        sum(pair.a.nbytes + pair.b.nbytes for pair in pairs),
-    )
-
-
 def run_measuring(
-    tasks: Sequence[Task],
+    tasks: Sequence[MeasuringTask],
     files: Inputs,
     *,
     jobs: int | None = None,
@@ -116,7 +103,7 @@ def run_measuring(
     control = _core.Control()
     found: dict[str, Measured] = {}
 
-    def run(task: Task) -> _core.Result:
+    def run(task: MeasuringTask) -> _core.Result:
         labels = [files.materials[ref].label for ref in task.program.files]
         table = task.program.table.serialize()
         with opened(files, task.program.files) as fds:
@@ -125,8 +112,10 @@ def run_measuring(
             except _core.Fault as fault:
                 raise core_error(fault, labels, "") from fault
 
-    def done(task: Task, result: _core.Result) -> None:
-        found.update(zip(task.names, map(measured, result.differences), strict=True))
+    def done(task: MeasuringTask, result: _core.Result) -> None:
+        for name, difference in zip(task.names, result.differences, strict=True):
+            assert difference is not None, "every tensor of a task is compared"
+            found[name] = _measured(difference)
 
     try:
         run_all(tasks, run, done, control, jobs, progress or Silence())
@@ -135,7 +124,7 @@ def run_measuring(
     return found
 
 
-def measured(found: _core.Difference) -> Measured:
+def _measured(found: _core.Difference) -> Measured:
     """What the core has found in one tensor."""
     return Measured(
         differing=found.count,
@@ -147,7 +136,3 @@ def measured(found: _core.Difference) -> Measured:
         max_abs=found.max_abs,
         max_abs_at=found.max_abs_at,
     )
-
-
-def _swap(found: Measured) -> Measured:
-    return replace(found, bits=(found.bits[1], found.bits[0]))

@@ -62,16 +62,16 @@ def open_side(path: Path, label: str) -> Side:
 
 
 def inputs(*sides: Side) -> Inputs:
-    """The weight files of the sides; those of the first are group 0, and so on."""
+    """The files of the sides, indexes too; those of the first are group 0, and so on."""
     return Inputs(
         {
             FileRef(group, name): InputFile(side.files[name], f"{side.label}/{name}")
             for group, side in enumerate(sides)
-            for name in side.checkpoint.files
+            for name in side.checkpoint.identities
         },
         {
-            FileRef(group, name): side.checkpoint.identities[name]
+            FileRef(group, name): identity
             for group, side in enumerate(sides)
-            for name in side.checkpoint.files
+            for name, identity in side.checkpoint.identities.items()
         },
     )

@@ -31,6 +31,7 @@ __all__ = [
     "Request",
     "copy_program",
     "make_plan",
+    "plan_of",
 ]
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -117,8 +118,21 @@ def make_plan(request: Request) -> Plan:
     if not recipes:
         raise InvalidInput("nothing-to-build", "the rules leave no tensor for the output")
     files = layout(recipes, request.base.tensors, request.max_shard_size)
+    return plan_of(
+        files, request.inputs, allow_nonfinite=request.allow_nonfinite, warnings=warnings
+    )
+
+
+def plan_of(
+    files: Sequence[tuple[str, tuple[Recipe, ...]]],
+    inputs: Mapping[FileRef, InputLayout],
+    *,
+    allow_nonfinite: bool = False,
+    warnings: Sequence[str] = (),
+) -> Plan:
+    """The plan that makes ``files``, as :func:`vbuild.plan.layout.layout` has them."""
     drafts = [_draft(recipes_of_file) for _, recipes_of_file in files]
-    programs = finish(drafts, request.inputs, allow_nonfinite=request.allow_nonfinite)
+    programs = finish(drafts, inputs, allow_nonfinite=allow_nonfinite)
     outputs = tuple(
         OutputFile(name, _size(made), program, made)
         for (name, made), program in zip(files, programs, strict=False)

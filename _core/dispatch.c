@@ -162,6 +162,9 @@ void vb_kernels_init(vb_kernels *k, unsigned features) {
   vb_add_portable(k);
   vb_convert_portable(k);
   vb_xor_portable(k);
+  vb_product_portable(k);
+  vb_quantize_portable(k);
+  vb_difference_portable(k);
   vb_sha256_portable(k);
   vb_tag_portable(k);
 #if defined(__x86_64__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
+from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.machine_model import parse
@@ -15,6 +16,7 @@ from tests.support.machine_tables import Case, cases
 from vbuild._core import Kernels, check_table
 from vbuild.table import (
     AS_STORED,
+    BLOCK_TYPES,
     BYTES,
     CHAIN,
     RANK,
@@ -29,6 +31,7 @@ from vbuild.table import (
     hash_only,
     item_size,
     joint_dims,
+    stored_size,
     type_code,
 )
 from vbuild.tensors import DType
@@ -104,48 +107,105 @@ def test_dense_and_hash_only_describe_a_range_of_bytes() -> None:
     assert (segment.b.source, segment.compute) == (Operand.NONE, AS_STORED)
 
 
-def _positions(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
-    """Offsets of all elements in C order."""
-    return [
-        sum(i * stride for i, stride in zip(index, strides, strict=True))
-        for index in itertools.product(*map(range, shape))
-    ]
+def _positions(extents: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """The offset of every element, in C order."""
+    found = np.zeros(1, np.int64)
+    for extent, stride in zip(extents, strides, strict=True):
+        found = (found[:, None] + np.arange(extent, dtype=np.int64) * stride).ravel()
+    return found.tolist()
 
 
-SHAPES = st.lists(st.integers(1, 4), max_size=6).map(tuple)
+@st.composite
+def cut(draw, count):
+    """Extents whose product is ``count``, extents of 1 among them."""
+    extents = []
+    while count > 1:
+        extents.append(draw(st.sampled_from([n for n in range(2, count + 1) if count % n == 0])))
+        count //= extents[-1]
+    return (*extents, *[1] * draw(st.integers(0, 2)))
 
 
-@given(SHAPES, st.data())
-def test_joint_dimensions_visit_the_same_elements_in_the_same_order(
-    shape: tuple[int, ...], data: st.DataObject
-) -> None:
-    layouts = []
-    for _ in range(data.draw(st.integers(1, 3))):
-        order = data.draw(st.permutations(range(len(shape))))
-        strides = [0] * len(shape)
-        step = data.draw(st.integers(1, 3))
-        for axis in reversed(order):
-            strides[axis] = step * data.draw(st.sampled_from([1, 1, 1, 0]))
-            step *= shape[axis]
-        layouts.append(tuple(strides))
-    joint = joint_dims(shape, layouts)
-    assume(joint is not None)
-    assert joint is not None
-    dims, per_layout = joint
+@st.composite
+def layouts(draw):
+    count = draw(st.sampled_from([1, 2, 6, 8, 12, 24, 36]))
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        extents = draw(cut(count))
+        strides = tuple(draw(st.integers(0, 50)) for _ in extents)
+        if draw(st.booleans()):
+            strides = tuple(prod(extents[i + 1 :]) for i in range(len(extents)))
+        found.append((extents, strides))
+    return found
+
+
+@given(layouts())
+def test_the_elements_come_in_the_order_of_every_layout(found):
+    joint = joint_dims(found)
+    if joint is None:
+        return
+    dims, strides = joint
     assert len(dims) == RANK
-    for strides, merged in zip(layouts, per_layout, strict=True):
-        assert _positions(dims, merged) == _positions(shape, strides)
+    for layout, own in zip(found, strides, strict=True):
+        assert _positions(dims, own) == _positions(*layout)
 
 
-@given(SHAPES)
-def test_a_contiguous_layout_always_becomes_one_dimension(shape: tuple[int, ...]) -> None:
-    strides = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
-    count = int(np.prod(shape))
-    joint = joint_dims(shape, [strides, strides])
+@given(st.sampled_from([1, 2, 6, 8, 24]), st.data())
+def test_dense_layouts_are_one_axis_however_they_are_cut(count, data):
+    found = []
+    for _ in range(3):
+        extents = data.draw(cut(count))
+        found.append((extents, tuple(prod(extents[i + 1 :]) for i in range(len(extents)))))
+    dims, strides = joint_dims(found)
+    assert dims == (1, 1, 1, count)
+    assert {own[-1] for own in strides} == {0 if count == 1 else 1}
+
+
+@given(layouts(), st.integers(1, 5), st.integers(0, 5))
+def test_columns_stay_the_last_axis(found, columns, step):
+    wider = [((*extents, columns), (*strides, step)) for extents, strides in found]
+    joint = joint_dims(wider, columns=True)
+    if joint is None:
+        return
+    dims, strides = joint
+    assert dims[-1] == columns
+    for layout, own in zip(wider, strides, strict=True):
+        assert _positions(dims, own) == _positions(*layout)
+
+
+def test_the_permuted_rows_of_a_head_meet_rows_that_are_not_permuted():
+    heads, half, columns = 4, 3, 5
+    rows = np.arange(heads * 2 * half * columns).reshape(heads, half, 2, columns)
+    permuted = rows.transpose(0, 2, 1, 3)
+    joint = joint_dims(
+        [
+            (permuted.shape, tuple(s // rows.itemsize for s in permuted.strides)),
+            ((heads * 2 * half, columns), (columns, 1)),
+        ]
+    )
     assert joint is not None
-    assert joint[0] == (1, 1, 1, count)
+    dims, (own, plain) = joint
+    assert dims == (heads, 2, half, columns)
+    assert _positions(dims, own) == permuted.ravel().tolist()
+    assert _positions(dims, plain) == list(range(rows.size))
 
 
-def test_more_dimensions_than_fit_have_no_joint_form() -> None:
-    assert joint_dims((2,) * 5, [(1, 4, 16, 64, 256)]) is None
-    assert joint_dims((2,) * 4, [(1, 4, 16, 64)]) is not None
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (((6, 4), (5, 1)), ((4, 6), (7, 1))),  # the cuts do not fit
+        (((2, 2, 2, 2, 2), (99, 7, 49, 3, 11)), ((32,), (1,))),  # five axes remain
+    ],
+)
+def test_layouts_that_share_no_four_dimensions_are_told(one, other):
+    assert joint_dims([one, other]) is None
+
+
+def test_columns_that_differ_are_told():
+    assert joint_dims([((2, 6), (6, 1)), ((4, 3), (3, 1))], columns=True) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("Q4_0", 18), ("Q4_1", 20), ("Q5_0", 22), ("Q5_1", 24), ("Q8_0", 34)]
+)
+def test_blocks_have_the_size_that_ggml_gives_them(name, size):
+    assert stored_size(BLOCK_TYPES[name], 96) == 3 * size

@@ -43,55 +43,81 @@ static inline vb_raw8 vb_load_raw8(const void *p, size_t i) { return vb_load64(V
 
 /* ---- distances ---- */
 
-/* Take in a strip. SIGN and INFINITY are patterns of T, W is the type that T is widened to. */
-#define DIFFERENCE_DISTANCES(T, W, SIGN, INFINITE)                                            \
-  static inline bool difference_nan_##T(vb_##T x, vb_##T y) {                                 \
-    return ((x & (SIGN - 1)) > INFINITE) | ((y & (SIGN - 1)) > INFINITE);                     \
+/* Where a largest distance stands, and what it is, if it is larger than that of any strip before. */
+#define DIFFERENCE_MAXIMUM(now, at_now, largest, at, distance) \
+  if ((largest) > (now)) {                                     \
+    size_t i = 0;                                              \
+    while ((distance) != (largest)) i++;                       \
+    (now) = (largest);                                         \
+    (at_now) = (at) + i;                                       \
+  }
+
+/* For T, signed as S, widened to W. SIGN and INFINITE are patterns of T. */
+#define DIFFERENCE_DISTANCES(T, S, W, SIGN, INFINITE)                                         \
+  static inline vb_##T difference_nan_##T(vb_##T x, vb_##T y) {                               \
+    const vb_##T p = x & (vb_##T)(SIGN - 1), q = y & (vb_##T)(SIGN - 1);                      \
+    return (p > q ? p : q) > (vb_##T)INFINITE;                                                \
   }                                                                                           \
-  static inline vb_##T difference_place_##T(vb_##T v) {                                       \
-    const vb_##T magnitude = v & (SIGN - 1);                                                  \
-    return v & SIGN ? SIGN - magnitude : SIGN + magnitude;                                    \
+  /* A number in the order of the values, both zeros alike. */                                \
+  static inline S difference_place_##T(vb_##T v) {                                            \
+    const S magnitude = (S)(v & (vb_##T)(SIGN - 1));                                          \
+    return (S)v < 0 ? (S)-magnitude : magnitude;                                              \
   }                                                                                           \
   static inline vb_##T difference_ulp_##T(vb_##T x, vb_##T y) {                               \
-    const vb_##T p = difference_place_##T(x), q = difference_place_##T(y);                    \
-    const vb_##T distance = p > q ? p - q : q - p;                                            \
-    return difference_nan_##T(x, y) ? 0 : distance;                                           \
+    const S p = difference_place_##T(x), q = difference_place_##T(y);                         \
+    const vb_##T distance = (vb_##T)((vb_##T)(p > q ? p : q) - (vb_##T)(p > q ? q : p));      \
+    return (vb_##T)(distance & (vb_##T)(difference_nan_##T(x, y) - 1));                       \
   }                                                                                           \
-  static inline int64_t difference_abs_##T(vb_##T x, vb_##T y) {                              \
-    const double p = difference_double_##W(vb_widen_##T##_##W(x));                            \
-    const double q = difference_double_##W(vb_widen_##T##_##W(y));                            \
-    const int64_t distance = (int64_t)(vb_double_bits(p - q) & INT64_MAX);                    \
-    return (x == y) | difference_nan_##T(x, y) ? 0 : distance;                                \
+  static inline int64_t difference_abs_##T(difference_##W x, difference_##W y) {              \
+    const int64_t distance = (int64_t)(vb_double_bits((double)x - (double)y) & INT64_MAX);    \
+    return distance > 0x7FF0000000000000 ? 0 : distance; /* NaN, or an infinity twice */      \
   }                                                                                           \
   static void difference_distances_##T(vb_difference *d, const vb_##T *x, const vb_##T *y,    \
                                        size_t n, uint64_t at) {                               \
     vb_##T unordered = 0, ulp = 0;                                                            \
-    int64_t distance = 0;                                                                     \
     for (size_t i = 0; i < n; i++) {                                                          \
       const vb_##T here = difference_ulp_##T(x[i], y[i]);                                     \
       ulp = here > ulp ? here : ulp;                                                          \
-      unordered += (x[i] != y[i]) & difference_nan_##T(x[i], y[i]);                           \
     }                                                                                         \
-    for (size_t i = 0; i < n; i++) {                                                          \
-      const int64_t here = difference_abs_##T(x[i], y[i]);                                    \
-      distance = here > distance ? here : distance;                                           \
-    }                                                                                         \
+    for (size_t i = 0; i < n; i++)                                                            \
+      unordered += (vb_##T)((vb_##T)(x[i] != y[i]) & difference_nan_##T(x[i], y[i]));         \
     d->unordered += unordered;                                                                \
-    if (ulp > d->max_ulp) {                                                                   \
-      size_t i = 0;                                                                           \
-      while (difference_ulp_##T(x[i], y[i]) != ulp) i++;                                      \
-      d->max_ulp = ulp;                                                                       \
-      d->max_ulp_at = at + i;                                                                 \
+    DIFFERENCE_MAXIMUM(d->max_ulp, d->max_ulp_at, ulp, at, difference_ulp_##T(x[i], y[i]))    \
+    difference_##W p[DIFFERENCE_STRIP], q[DIFFERENCE_STRIP];                                  \
+    difference_widen_##T(p, x, n);                                                            \
+    difference_widen_##T(q, y, n);                                                            \
+    int64_t bits = 0; /* signed: more instruction sets compare such */                        \
+    for (size_t i = 0; i < n; i++) {                                                          \
+      const int64_t here = difference_abs_##T(p[i], q[i]);                                    \
+      bits = here > bits ? here : bits;                                                       \
     }                                                                                         \
-    if (vb_double((vb_f64)distance) > d->max_abs) {                                           \
-      size_t i = 0;                                                                           \
-      while (difference_abs_##T(x[i], y[i]) != distance) i++;                                 \
-      d->max_abs = vb_double((vb_f64)distance);                                               \
-      d->max_abs_at = at + i;                                                                 \
-    }                                                                                         \
+    const double distance = vb_double((vb_f64)bits);                                          \
+    DIFFERENCE_MAXIMUM(d->max_abs, d->max_abs_at, distance, at,                               \
+                       vb_double((vb_f64)difference_abs_##T(p[i], q[i])))                     \
   }
-static inline double difference_double_f32(vb_f32 v) { return vb_float(v); }
-static inline double difference_double_f64(vb_f64 v) { return vb_double(v); }
+typedef float difference_f32;
+typedef double difference_f64;
+static inline float difference_as_f32(vb_f32 v) { return vb_float(v); }
+static inline double difference_as_f64(vb_f64 v) { return vb_double(v); }
+
+/* With the instructions that convert, where vec_<isa>.h has been included; a NaN is a NaN. */
+#if defined(VEC_ISA)
+#define DIFFERENCE_VECTORS(T, W)                  \
+  for (; n - i >= VEC_LANES_##W; i += VEC_LANES_##W) \
+    (void)vec_store_##W(p + i, vec_load_##T(x + i));
+#else
+#define DIFFERENCE_VECTORS(T, W)
+#endif
+#define DIFFERENCE_WIDEN(T, W)                                                                \
+  static inline void difference_widen_##T(difference_##W *p, const vb_##T *x, size_t n) {     \
+    size_t i = 0;                                                                             \
+    DIFFERENCE_VECTORS(T, W)                                                                  \
+    for (; i < n; i++) p[i] = difference_as_##W(vb_widen_##T##_##W(x[i]));                    \
+  }
+DIFFERENCE_WIDEN(f16, f32)
+DIFFERENCE_WIDEN(bf16, f32)
+DIFFERENCE_WIDEN(f32, f32)
+DIFFERENCE_WIDEN(f64, f64)
 
 /* ---- kernels ---- */
 
@@ -144,10 +170,10 @@ DIFFERENCE_BITS(raw1, uint16_t)
 DIFFERENCE_BITS(raw2, uint16_t)
 DIFFERENCE_BITS(raw4, uint32_t)
 DIFFERENCE_BITS(raw8, uint64_t)
-DIFFERENCE_DISTANCES(f16, f32, 0x8000u, 0x7C00u)
-DIFFERENCE_DISTANCES(bf16, f32, 0x8000u, 0x7F80u)
-DIFFERENCE_DISTANCES(f32, f32, 0x80000000u, 0x7F800000u)
-DIFFERENCE_DISTANCES(f64, f64, 0x8000000000000000u, 0x7FF0000000000000u)
+DIFFERENCE_DISTANCES(f16, int16_t, f32, 0x8000u, 0x7C00u)
+DIFFERENCE_DISTANCES(bf16, int16_t, f32, 0x8000u, 0x7F80u)
+DIFFERENCE_DISTANCES(f32, int32_t, f32, 0x80000000u, 0x7F800000u)
+DIFFERENCE_DISTANCES(f64, int64_t, f64, 0x8000000000000000u, 0x7FF0000000000000u)
 DIFFERENCE_DISTANCES_RAW(raw1)
 DIFFERENCE_DISTANCES_RAW(raw2)
 DIFFERENCE_DISTANCES_RAW(raw4)

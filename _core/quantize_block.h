@@ -3,7 +3,7 @@
  * - The steps and their order are those of gguf's numpy code (interop.md): every operation is in f32
  *   and rounded for itself. Multiplying by the rounded 1 / scale is part of the definition.
  * - Loops over a block are without branches and of constant length: compilers vectorise them.
- * - block_T(out, x): write the block of x[0..32); false if its scale or minimum is not finite.
+ * - block_T(out, in): write the block of 32 elements; false if its scale or minimum is not finite.
  */
 #ifndef VB_QUANTIZE_BLOCK_H
 #define VB_QUANTIZE_BLOCK_H
@@ -11,6 +11,10 @@
 #include "arith_scalar.h"
 
 enum { QUANTIZE_NAN = 0x7E00 };
+
+static inline void quantize_load(vb_f32 *x, const uint8_t *in) {
+  for (size_t i = 0; i < VB_BLOCK; i++) x[i] = vb_load_f32(in, i);
+}
 
 /* A value as an integer of the same order, -0 and +0 both as 0. */
 static inline int32_t quantize_order(vb_f32 v) {
@@ -92,7 +96,9 @@ static inline void quantize_affine(uint8_t *q, const vb_f32 *x, float smallest, 
 }
 
 /* ---- the types ---- */
-static inline bool block_q8_0(uint8_t *out, const vb_f32 *x) {
+static inline bool block_q8_0(uint8_t *out, const uint8_t *in) {
+  vb_f32 x[VB_BLOCK];
+  quantize_load(x, in);
   const vb_f32 largest = quantize_largest(x);
   if (vb_nonfinite_f32(largest)) return quantize_refuse(out, 34);
   const float scale = vb_float(largest) / 127, inverse = quantize_inverse(scale);
@@ -112,7 +118,9 @@ static inline bool block_q8_0(uint8_t *out, const vb_f32 *x) {
 }
 
 #define QUANTIZE_SYMMETRIC(NAME, BITS)                                                     \
-  static inline bool block_##NAME(uint8_t *out, const vb_f32 *x) {                         \
+  static inline bool block_##NAME(uint8_t *out, const uint8_t *in) {                       \
+    vb_f32 x[VB_BLOCK];                                                                    \
+    quantize_load(x, in);                                                                  \
     enum { HALF = 1 << (BITS - 1), QUANTS = 2 + (BITS == 5 ? 4 : 0), SIZE = QUANTS + 16 }; \
     const vb_f32 largest = quantize_largest(x);                                            \
     if (vb_nonfinite_f32(largest)) return quantize_refuse(out, SIZE);                      \
@@ -129,55 +137,59 @@ static inline bool block_q8_0(uint8_t *out, const vb_f32 *x) {
 QUANTIZE_SYMMETRIC(q4_0, 4)
 QUANTIZE_SYMMETRIC(q5_0, 5)
 
-#define QUANTIZE_AFFINE(NAME, BITS)                                                   \
-  static inline bool block_##NAME(uint8_t *out, const vb_f32 *x) {                    \
-    enum { TOP = (1 << BITS) - 1, SIZE = 4 + (BITS == 5 ? 4 : 0) + 16 };              \
-    int32_t high = INT32_MIN, low = INT32_MAX;                                        \
-    for (int i = 0; i < VB_BLOCK; i++) {                                              \
-      const int32_t order = quantize_order(x[i]);                                     \
-      high = order > high ? order : high;                                             \
-      low = order < low ? order : low;                                                \
-    }                                                                                 \
-    if (high >= 0x7F800000 || low <= -0x7F800000) return quantize_refuse(out, SIZE);  \
-    const float smallest = quantize_value(x, low);                                    \
-    const float scale = (quantize_value(x, high) - smallest) / TOP;                   \
-    const float inverse = quantize_inverse(scale);                                    \
-    const vb_f16 stored = quantize_f16(scale), offset = quantize_f16(smallest);       \
-    uint8_t q[VB_BLOCK] = {0};                                                        \
-    if (!quantize_degenerate(scale, inverse))                                         \
-      quantize_affine(q, x, smallest, inverse, TOP);                                  \
-    vb_store16(out, stored);                                                          \
-    vb_store16(out + 2, offset);                                                      \
-    quantize_pack##BITS(out + 4, q);                                                  \
-    return !vb_nonfinite_f16(stored) && !vb_nonfinite_f16(offset);                    \
+#define QUANTIZE_AFFINE(NAME, BITS)                                                  \
+  static inline bool block_##NAME(uint8_t *out, const uint8_t *in) {                 \
+    vb_f32 x[VB_BLOCK];                                                              \
+    quantize_load(x, in);                                                            \
+    enum { TOP = (1 << BITS) - 1, SIZE = 4 + (BITS == 5 ? 4 : 0) + 16 };             \
+    int32_t high = INT32_MIN, low = INT32_MAX;                                       \
+    for (int i = 0; i < VB_BLOCK; i++) {                                             \
+      const int32_t order = quantize_order(x[i]);                                    \
+      high = order > high ? order : high;                                            \
+      low = order < low ? order : low;                                               \
+    }                                                                                \
+    if (high >= 0x7F800000 || low <= -0x7F800000) return quantize_refuse(out, SIZE); \
+    const float smallest = quantize_value(x, low);                                   \
+    const float scale = (quantize_value(x, high) - smallest) / TOP;                  \
+    const float inverse = quantize_inverse(scale);                                   \
+    const vb_f16 stored = quantize_f16(scale), offset = quantize_f16(smallest);      \
+    uint8_t q[VB_BLOCK] = {0};                                                       \
+    if (!quantize_degenerate(scale, inverse))                                        \
+      quantize_affine(q, x, smallest, inverse, TOP);                                 \
+    vb_store16(out, stored);                                                         \
+    vb_store16(out + 2, offset);                                                     \
+    quantize_pack##BITS(out + 4, q);                                                 \
+    return !vb_nonfinite_f16(stored) && !vb_nonfinite_f16(offset);                   \
   }
 QUANTIZE_AFFINE(q4_1, 4)
 QUANTIZE_AFFINE(q5_1, 5)
 
 /* ---- kernels ---- */
-#define QUANTIZE_INDEX_q4_0 (VB_Q4_0 - VB_BLOCK_FIRST)
-#define QUANTIZE_INDEX_q4_1 (VB_Q4_1 - VB_BLOCK_FIRST)
-#define QUANTIZE_INDEX_q5_0 (VB_Q5_0 - VB_BLOCK_FIRST)
-#define QUANTIZE_INDEX_q5_1 (VB_Q5_1 - VB_BLOCK_FIRST)
-#define QUANTIZE_INDEX_q8_0 (VB_Q8_0 - VB_BLOCK_FIRST)
-#define QUANTIZE_TYPES(X, isa) X(q4_0, isa) X(q4_1, isa) X(q5_0, isa) X(q5_1, isa) X(q8_0, isa)
+#define QUANTIZE_TYPE_q4_0 VB_Q4_0
+#define QUANTIZE_TYPE_q4_1 VB_Q4_1
+#define QUANTIZE_TYPE_q5_0 VB_Q5_0
+#define QUANTIZE_TYPE_q5_1 VB_Q5_1
+#define QUANTIZE_TYPE_q8_0 VB_Q8_0
+#define QUANTIZE_COMMON(X, isa) X(q4_0, isa) X(q8_0, isa)
+#define QUANTIZE_OTHERS(X, isa) X(q4_1, isa) X(q5_0, isa) X(q5_1, isa)
 
-#define QUANTIZE_DEFINE(NAME, isa)                                                            \
-  static size_t quantize_##NAME##_##isa(void *out, const void *in, size_t nblocks) {          \
-    const vb_fp_env env = vb_fp_begin();                                                      \
-    const size_t size = vb_block_bytes(QUANTIZE_INDEX_##NAME + VB_BLOCK_FIRST);               \
-    const size_t none = nblocks * VB_BLOCK;                                                   \
-    size_t first = none;                                                                      \
-    for (size_t b = 0; b < nblocks; b++) {                                                    \
-      const uint8_t *block = VB_AT(in, f32, b * VB_BLOCK);                                    \
-      vb_f32 x[VB_BLOCK];                                                                     \
-      for (size_t i = 0; i < VB_BLOCK; i++) x[i] = vb_load_f32(block, i);                     \
-      if (!block_##NAME((uint8_t *)out + b * size, x) && first == none)                       \
-        first = b * VB_BLOCK + vb_find_nonfinite_f32(block, VB_BLOCK) % VB_BLOCK;             \
-    }                                                                                         \
-    vb_fp_end(env);                                                                           \
-    return first;                                                                             \
+/* vb_quantize_fn, from write_block(out, in). */
+#define QUANTIZE_KERNEL(NAME, isa, write_block)                                      \
+  static size_t quantize_##NAME##_##isa(void *out, const void *in, size_t nblocks) { \
+    const vb_fp_env env = vb_fp_begin();                                             \
+    const size_t size = vb_block_bytes(QUANTIZE_TYPE_##NAME);                        \
+    const size_t none = nblocks * VB_BLOCK;                                          \
+    size_t first = none;                                                             \
+    for (size_t b = 0; b < nblocks; b++) {                                           \
+      const uint8_t *block = VB_AT(in, f32, b * VB_BLOCK);                           \
+      if (!write_block((uint8_t *)out + b * size, block) && first == none)           \
+        first = b * VB_BLOCK + vb_find_nonfinite_f32(block, VB_BLOCK) % VB_BLOCK;    \
+    }                                                                                \
+    vb_fp_end(env);                                                                  \
+    return first;                                                                    \
   }
-#define QUANTIZE_USE(NAME, isa) k->quantize[QUANTIZE_INDEX_##NAME] = quantize_##NAME##_##isa;
+#define QUANTIZE_DEFINE(NAME, isa) QUANTIZE_KERNEL(NAME, isa, block_##NAME)
+#define QUANTIZE_USE(NAME, isa) k->quantize[QUANTIZE_TYPE_##NAME - VB_BLOCK_FIRST] = \
+    quantize_##NAME##_##isa;
 
 #endif

@@ -170,15 +170,23 @@ void vb_tag_portable(vb_kernels *k);
 void vb_add_avx2(vb_kernels *k);
 void vb_convert_avx2(vb_kernels *k);
 void vb_xor_avx2(vb_kernels *k);
+void vb_product_avx2(vb_kernels *k);
+void vb_quantize_avx2(vb_kernels *k);
+void vb_difference_avx2(vb_kernels *k);
 void vb_add_avx512(vb_kernels *k);
 void vb_convert_avx512(vb_kernels *k);
 void vb_xor_avx512(vb_kernels *k);
+void vb_product_avx512(vb_kernels *k);
+void vb_quantize_avx512(vb_kernels *k);
+void vb_difference_avx512(vb_kernels *k);
 void vb_sha256_shani(vb_kernels *k);
 void vb_sha256_avx512(vb_kernels *k);
 void vb_tag_pclmul(vb_kernels *k);
 void vb_tag_vpclmul(vb_kernels *k);
 void vb_add_neon(vb_kernels *k);
 void vb_convert_neon(vb_kernels *k);
+void vb_product_neon(vb_kernels *k);
+void vb_difference_neon(vb_kernels *k);
 void vb_sha256_armv8(vb_kernels *k);
 
 /* ---- dispatch ---- */

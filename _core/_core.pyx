@@ -5,8 +5,9 @@ import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport SIZE_MAX, UINT32_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 cimport vb
 
@@ -19,6 +20,11 @@ F16 = vb.VB_F16
 BF16 = vb.VB_BF16
 F32 = vb.VB_F32
 F64 = vb.VB_F64
+Q4_0 = vb.VB_Q4_0
+Q4_1 = vb.VB_Q4_1
+Q5_0 = vb.VB_Q5_0
+Q5_1 = vb.VB_Q5_1
+Q8_0 = vb.VB_Q8_0
 TAG_KEY_SIZE = vb.VB_TAG_KEY_SIZE
 
 
@@ -83,6 +89,35 @@ cdef int _check_type(int type) except -1:
     if not 0 <= type < vb.VB_TYPES:
         raise ValueError(f"no such arithmetic type: {type}")
     return type
+
+
+class Difference:
+    """How two streams of elements differ (vb.h, vb_difference)."""
+
+    __slots__ = ("count", "first", "first_bits", "max_abs", "max_abs_at", "max_ulp", "max_ulp_at",
+                 "unordered")
+
+    def __init__(self, count, first, first_bits, max_ulp, max_ulp_at, max_abs, max_abs_at, unordered):
+        self.count = count
+        self.first = first
+        self.first_bits = first_bits
+        self.max_ulp = max_ulp
+        self.max_ulp_at = max_ulp_at
+        self.max_abs = max_abs
+        self.max_abs_at = max_abs_at
+        self.unordered = unordered
+
+
+cdef _difference_object(const vb.vb_difference *d):
+    return Difference(d.count, d.first, (d.first_bits[0], d.first_bits[1]), d.max_ulp,
+                      d.max_ulp_at, d.max_abs, d.max_abs_at, d.unordered)
+
+
+cdef int _check_product(size_t a, size_t b, size_t size) except -1:
+    """``size`` bytes are a x b elements of f32."""
+    if (b and a > size // b) or a * b * 4 != size:
+        raise ValueError(f"an operand is not {a} x {b} elements")
+    return 0
 
 
 cdef class Kernels:
@@ -160,6 +195,66 @@ cdef class Kernels:
             self.k.xor_bytes(p, pa, pb, n)
         return out
 
+    def product(self, left, right, size_t rows, size_t rank, size_t cols, float scale):
+        cdef _View l = _View(left)
+        cdef _View r = _View(right)
+        _check_product(rows, rank, l.size())
+        _check_product(rank, cols, r.size())
+        if cols and rows > SIZE_MAX // 8 // cols:
+            raise MemoryError
+        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(rows * cols * 4))
+        cdef char *p = PyBytes_AsString(out)
+        cdef const uint8_t *pl = l.data()
+        cdef const uint8_t *pr = r.data()
+        with nogil:
+            self.k.product(p, pl, pr, rows, rank, cols, scale)
+        return out
+
+    def quantize(self, int type, data):
+        cdef _View v = _View(data)
+        cdef size_t size = vb.vb_block_bytes(type)
+        cdef size_t n = v.size() // (4 * vb.VB_BLOCK)
+        cdef size_t bad
+        if not size:
+            raise ValueError(f"no such block type: {type}")
+        if v.size() != n * 4 * vb.VB_BLOCK:
+            raise ValueError("not a whole number of blocks")
+        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(n * size))
+        cdef char *p = PyBytes_AsString(out)
+        cdef const uint8_t *q = v.data()
+        with nogil:
+            bad = self.k.quantize[type - vb.VB_BLOCK_FIRST](p, q, n)
+        return out, (bad if bad < n * vb.VB_BLOCK else None)
+
+    cdef _difference(self, vb.vb_difference_fn f, size_t itemsize, a, b, size_t piece):
+        cdef _View va = _View(a)
+        cdef _View vb_ = _View(b)
+        cdef size_t n = va.size() // itemsize
+        cdef size_t at = 0
+        cdef size_t take
+        cdef vb.vb_difference d
+        cdef const uint8_t *pa = va.data()
+        cdef const uint8_t *pb = vb_.data()
+        if va.size() != n * itemsize or vb_.size() != va.size():
+            raise ValueError("the operands differ in length")
+        memset(&d, 0, sizeof(d))
+        with nogil:
+            while at < n:
+                take = piece if piece and piece < n - at else n - at
+                f(&d, pa + at * itemsize, pb + at * itemsize, take, at)
+                at += take
+        return _difference_object(&d)
+
+    def difference(self, int type, a, b, size_t piece=0):
+        _check_type(type)
+        return self._difference(self.k.difference[type], vb.vb_itemsize(type), a, b, piece)
+
+    def difference_raw(self, size_t itemsize, a, b, size_t piece=0):
+        if itemsize not in (1, 2, 4, 8):
+            raise ValueError(f"no items of {itemsize} bytes")
+        cdef int i = (2 if itemsize == 4 else 3) if itemsize > 2 else <int>itemsize - 1
+        return self._difference(self.k.difference_raw[i], itemsize, a, b, piece)
+
     def sha256(self, messages, size_t piece=0):
         cdef list views = [_View(m) for m in messages]
         cdef size_t n = len(views)
@@ -223,6 +318,32 @@ cdef class Kernels:
         return PyBytes_FromStringAndSize(<char *>out, 16)
 
 
+def mean(data, uint64_t rows, size_t cols, size_t piece=0):
+    cdef _View v = _View(data)
+    cdef vb.vb_mean m
+    cdef size_t at = 0
+    cdef size_t n = v.size() // 4
+    cdef size_t take
+    cdef const uint8_t *p = v.data()
+    _check_product(rows, cols, v.size())
+    if cols > SIZE_MAX // 128:
+        raise MemoryError
+    out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(cols * 4))
+    cdef char *q = PyBytes_AsString(out)
+    cdef void *memory = malloc(vb.vb_mean_memory(cols) + 1)
+    if not memory:
+        raise MemoryError
+    with nogil:
+        vb.vb_mean_init(&m, memory, rows, cols)
+        while at < n:
+            take = piece if piece and piece < n - at else n - at
+            vb.vb_mean_add(&m, p + 4 * at, take)
+            at += take
+        vb.vb_mean_final(&m, q)
+        free(memory)
+    return out
+
+
 cdef class Control:
     cdef vb.vb_control c
 
@@ -237,13 +358,14 @@ cdef class Control:
 class Result:
     """What a run found: digests as 32 bytes each, tags as 16."""
 
-    __slots__ = ("output", "regions", "sources", "tensors")
+    __slots__ = ("differences", "output", "regions", "sources", "tensors")
 
-    def __init__(self, output, sources, tensors, regions):
+    def __init__(self, output, sources, tensors, regions, differences):
         self.output = output
         self.sources = sources
         self.tensors = tensors
         self.regions = regions
+        self.differences = differences
 
 
 cdef class _Arrays:
@@ -254,6 +376,7 @@ cdef class _Arrays:
     cdef uint8_t *sources
     cdef uint8_t *tensors
     cdef uint8_t *regions
+    cdef vb.vb_difference *differences
 
     def __dealloc__(self):
         free(self.scratch)
@@ -261,6 +384,7 @@ cdef class _Arrays:
         free(self.sources)
         free(self.tensors)
         free(self.regions)
+        free(self.differences)
 
 
 cdef int _parse(vb.vb_table *t, _View data, _Arrays arrays) except -1:
@@ -284,16 +408,8 @@ def check_table(table, Kernels kernels):
     return t.out_size, vb.vb_run_memory(&t, &kernels.k)
 
 
-def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_output=True,
-        bint tensor_digests=False, tag_key=None):
-    cdef vb.vb_table t
-    cdef _View data = _View(table)
-    cdef _Arrays arrays = _Arrays()
-    _parse(&t, data, arrays)
-    cdef _View key = _View(b"" if tag_key is None else tag_key)
+cdef int _allocate(_Arrays arrays, const vb.vb_table *t, fds) except -1:
     cdef uint32_t i
-    if tag_key is not None and key.size() != vb.VB_TAG_KEY_SIZE:
-        raise ValueError(f"a key has {TAG_KEY_SIZE} bytes")
     if len(fds) != t.nsources:
         raise ValueError(f"the table has {t.nsources} sources, got {len(fds)} descriptors")
     arrays.fds = <int *>calloc(t.nsources + 1, sizeof(int))
@@ -304,6 +420,49 @@ def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_outp
         raise MemoryError
     for i in range(t.nsources):
         arrays.fds[i] = fds[i]
+    if vb.vb_table_compares(t):
+        arrays.differences = <vb.vb_difference *>calloc(t.ntensors + 1, sizeof(vb.vb_difference))
+        if not arrays.differences:
+            raise MemoryError
+    return 0
+
+
+cdef tuple _slices(const uint8_t *data, uint32_t n, size_t size):
+    """n results of ``size`` bytes each."""
+    return tuple([PyBytes_FromStringAndSize(<const char *>data + i * size, size) for i in range(n)])
+
+
+cdef tuple _source_digests(const vb.vb_table *t, const uint8_t *digests):
+    found = list(_slices(digests, t.nsources, 32))
+    for i in range(t.nsources):
+        if vb.vb_table_source(t, i).mode == 0:
+            found[i] = None
+    return tuple(found)
+
+
+cdef tuple _differences(const vb.vb_table *t, const vb.vb_difference *differences):
+    """One per tensor; None for those that nothing was compared of."""
+    cdef uint32_t i
+    cdef list found = [None] * t.ntensors
+    for i in range(t.nsegments):
+        if vb.vb_table_segment(t, i).op == vb.VB_OP_DIFF:
+            found[vb.vb_table_segment(t, i).tensor] = True
+    for i in range(t.ntensors):
+        if found[i]:
+            found[i] = _difference_object(&differences[i])
+    return tuple(found)
+
+
+def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_output=True,
+        bint tensor_digests=False, tag_key=None, int scratch_fd=-1):
+    cdef vb.vb_table t
+    cdef _View data = _View(table)
+    cdef _Arrays arrays = _Arrays()
+    _parse(&t, data, arrays)
+    cdef _View key = _View(b"" if tag_key is None else tag_key)
+    if tag_key is not None and key.size() != vb.VB_TAG_KEY_SIZE:
+        raise ValueError(f"a key has {TAG_KEY_SIZE} bytes")
+    _allocate(arrays, &t, fds)
     cdef vb.vb_job job
     cdef vb.vb_fault fault
     cdef vb.vb_status status
@@ -311,32 +470,23 @@ def run(table, fds, int out_fd, Kernels kernels, Control control, bint hash_outp
     job.kernels = &kernels.k
     job.fds = arrays.fds
     job.out_fd = out_fd
+    job.scratch_fd = scratch_fd
     job.hash_output = hash_output
     job.control = &control.c
+    job.tag_key = key.data() if tag_key is not None else NULL
     job.source_digest = arrays.sources
     job.tensor_digest = arrays.tensors if tensor_digests else NULL
-    job.tag_key = NULL
-    if tag_key is not None:
-        job.tag_key = key.data()
     job.region_tag = arrays.regions
+    job.difference = arrays.differences
     with nogil:
         status = vb.vb_run(&job, &fault)
     if status != vb.VB_OK:
         raise Fault(_STATUS[<int>status], fault.error, fault.source, fault.segment, fault.index,
                     (fault.bits[0], fault.bits[1], fault.bits[2]))
-    sources = []
-    for i in range(t.nsources):
-        hashed = vb.vb_table_source(&t, i).mode != 0
-        sources.append(
-            PyBytes_FromStringAndSize(<char *>arrays.sources + 32 * <size_t>i, 32) if hashed else None
-        )
-    tensors = []
-    if tensor_digests:
-        for i in range(t.ntensors):
-            tensors.append(PyBytes_FromStringAndSize(<char *>arrays.tensors + 32 * <size_t>i, 32))
-    regions = []
-    if tag_key is not None:
-        for i in range(t.nregions):
-            regions.append(PyBytes_FromStringAndSize(<char *>arrays.regions + 16 * <size_t>i, 16))
-    output = PyBytes_FromStringAndSize(<char *>job.out_digest, 32) if hash_output else None
-    return Result(output, tuple(sources), tuple(tensors), tuple(regions))
+    return Result(
+        PyBytes_FromStringAndSize(<char *>job.out_digest, 32) if hash_output else None,
+        _source_digests(&t, arrays.sources),
+        _slices(arrays.tensors, t.ntensors, 32) if tensor_digests else (),
+        _slices(arrays.regions, t.nregions, 16) if tag_key is not None else (),
+        _differences(&t, arrays.differences) if arrays.differences else (),
+    )

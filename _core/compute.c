@@ -33,11 +33,28 @@ static size_t tile(const vb_kernels *k, const vb_segment *s, void *out, const vo
   return min_size(bad, k->convert[a_type][s->out_type](out, result, n));
 }
 
+/* Blocks of a block type, by way of f32. */
+static size_t quantize(const vb_kernels *k, const vb_segment *s, uint8_t *out, const uint8_t *a,
+                       size_t n) {
+  _Alignas(64) uint8_t values[TILE * 4];
+  vb_quantize_fn f = k->quantize[s->out_type - VB_BLOCK_FIRST];
+  if (s->a_type == VB_F32) return f(out, a, n / VB_BLOCK);
+  size_t as = vb_type_size(s->a_type), first = n;
+  for (size_t i = 0; i < n; i += TILE) {
+    size_t m = min_size(TILE, n - i);
+    k->convert[s->a_type][VB_F32](values, a + i * as, m);
+    size_t bad = f(out + vb_stored_size(s->out_type, i), values, m / VB_BLOCK);
+    if (bad < m && first == n) first = i + bad;
+  }
+  return first;
+}
+
 size_t vb_compute(const vb_kernels *k, const vb_segment *s, void *out, const void *a, const void *b,
                   size_t n) {
   size_t as = vb_type_size(s->a_type), os = vb_type_size(s->out_type);
   switch (s->op) {
     case VB_OP_COPY:
+      if (vb_block_bytes(s->out_type)) return quantize(k, s, out, a, n);
       if (s->a_type != s->out_type) return k->convert[s->a_type][s->out_type](out, a, n);
       memcpy(out, a, n * as);
       return n;
@@ -56,4 +73,14 @@ size_t vb_compute(const vb_kernels *k, const vb_segment *s, void *out, const voi
     if (bad < m && first == n) first = i + bad;
   }
   return first;
+}
+
+vb_difference_fn vb_difference_of(const vb_kernels *k, int type) {
+  return vb_is_arith(type) ? k->difference[type] : k->difference_raw[type - VB_RAW1];
+}
+
+size_t vb_first_nonfinite(const uint8_t *data, size_t n) {
+  size_t i = 0;
+  while (i < n && (vb_load32(data + 4 * i) & 0x7F800000) != 0x7F800000) i++;
+  return i;
 }

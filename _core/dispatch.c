@@ -162,6 +162,9 @@ void vb_kernels_init(vb_kernels *k, unsigned features) {
   vb_add_portable(k);
   vb_convert_portable(k);
   vb_xor_portable(k);
+  vb_product_portable(k);
+  vb_quantize_portable(k);
+  vb_difference_portable(k);
   vb_sha256_portable(k);
   vb_tag_portable(k);
 #if defined(__x86_64__)
@@ -169,12 +172,18 @@ void vb_kernels_init(vb_kernels *k, unsigned features) {
     vb_add_avx2(k);
     vb_convert_avx2(k);
     vb_xor_avx2(k);
+    vb_product_avx2(k);
+    vb_quantize_avx2(k);
+    vb_difference_avx2(k);
   }
   if (features & VB_CPU_SHANI) vb_sha256_shani(k);
   if (features & VB_CPU_AVX512) {
     vb_add_avx512(k);
     vb_convert_avx512(k);
     vb_xor_avx512(k);
+    vb_product_avx512(k);
+    vb_quantize_avx512(k);
+    vb_difference_avx512(k);
     vb_sha256_avx512(k);
   }
   if (features & VB_CPU_PCLMUL) vb_tag_pclmul(k);
@@ -183,6 +192,8 @@ void vb_kernels_init(vb_kernels *k, unsigned features) {
   if (features & VB_CPU_NEON) {
     vb_add_neon(k);
     vb_convert_neon(k);
+    vb_product_neon(k);
+    vb_difference_neon(k);
   }
   if (features & VB_CPU_ARM_SHA2) vb_sha256_armv8(k);
 #endif

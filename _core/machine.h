@@ -40,7 +40,7 @@ typedef struct vb_fault {
   uint32_t source;
   uint32_t segment;
   uint64_t index;   /* element within the segment, C order */
-  uint64_t bits[3]; /* a, b (0 for a copy) and result, as stored */
+  uint64_t bits[3]; /* a, b (0 for a copy) and result, as stored; of a block, its first 16 bits */
 } vb_fault;
 
 typedef struct vb_job {
@@ -48,6 +48,7 @@ typedef struct vb_job {
   const vb_kernels *kernels;
   const int *fds;        /* one per source; a source that no segment reads may be -1 */
   int out_fd;            /* written from its start, or -1: results are hashed only */
+  int scratch_fd;        /* an empty file of the run's own, or -1: it is in memory, if one is needed */
   bool hash_output;
   vb_control *control;
   const uint8_t *tag_key; /* VB_TAG_KEY_SIZE bytes, or NULL: regions are not tagged */
@@ -55,6 +56,7 @@ typedef struct vb_job {
   uint8_t *source_digest; /* 32 bytes per source; set for hashed ones */
   uint8_t *tensor_digest; /* 32 bytes per tensor, or NULL if not wanted */
   uint8_t *region_tag;    /* 16 bytes per region; set if there is a key */
+  vb_difference *difference; /* one per tensor, all zero when it begins, or NULL if not wanted */
   uint8_t out_digest[32];
 } vb_job;
 

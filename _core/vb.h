@@ -23,6 +23,30 @@ static inline size_t vb_itemsize(int type) {
   return type == VB_F64 ? 8 : type == VB_F32 ? 4 : 2;
 }
 
+/* ---- block types of GGUF: 32 + ggml's number of the type; 32 elements become one block ---- */
+enum { VB_BLOCK = 32 };
+enum {
+  VB_BLOCK_FIRST = 32,
+  VB_Q4_0 = VB_BLOCK_FIRST + 2,
+  VB_Q4_1 = VB_BLOCK_FIRST + 3,
+  VB_Q5_0 = VB_BLOCK_FIRST + 6,
+  VB_Q5_1 = VB_BLOCK_FIRST + 7,
+  VB_Q8_0 = VB_BLOCK_FIRST + 8,
+  VB_BLOCK_TYPES = 9, /* entries of a table by type - VB_BLOCK_FIRST, of which some are no type */
+};
+
+/* Bytes of a block; 0 if the type is no block type. */
+static inline size_t vb_block_bytes(int type) {
+  switch (type) {
+    case VB_Q4_0: return 18;
+    case VB_Q4_1: return 20;
+    case VB_Q5_0: return 22;
+    case VB_Q5_1: return 24;
+    case VB_Q8_0: return 34;
+    default: return 0;
+  }
+}
+
 /* ---- CPU features; a set of them is an "ISA level" ---- */
 enum {
   VB_CPU_SHANI = 1 << 0,   /* x86 SHA extensions (+ SSSE3, SSE4.1) */
@@ -53,6 +77,50 @@ typedef size_t (*vb_arith_fn)(void *out, const void *a, const void *b, size_t n)
 typedef size_t (*vb_convert_fn)(void *out, const void *in, size_t n);
 typedef void (*vb_xor_fn)(void *out, const void *a, const void *b, size_t nbytes);
 
+/* ---- low-rank products (numerics.md, "LoRA") ----
+ * vb_product_fn: out[i][j] = scale * (left[i][0] * right[0][j] + left[i][1] * right[1][j] + ...), of
+ *   f32 in C order: left is rows x rank, right is rank x cols, out is rows x cols. The sum starts at
+ *   +0 and takes its terms in that order, each by a fused multiply-add that rounds once to nearest
+ *   even; then comes one multiplication by scale. Subnormals are kept; every NaN result is
+ *   0x7FC00000. Any size may be 0 or 1; no alignment is assumed; out overlaps neither operand.
+ */
+typedef void (*vb_product_fn)(void *out, const void *left, const void *right, size_t rows,
+                              size_t rank, size_t cols, float scale);
+
+/* ---- quantization to the block types: from f32, with the bits of the `gguf` package ----
+ * vb_quantize_fn: blocks[b] = the block of in[32 b], ..., in[32 b + 31]. What gguf leaves to the
+ *   machine is defined here:
+ *   - of elements that are equal, the first is the largest or smallest (-0 before +0, or after it);
+ *   - where a scale is infinite or so small that 1 / scale is, every quant is 0 (as on x86-64);
+ *   - a block with an element that is not finite has the scale 0x7E00 (a NaN) and is 0 otherwise.
+ *   Returns the index of the first element that is not finite, or that starts a block whose scale
+ *   or minimum is beyond f16 (it is stored as infinity), or 32 * nblocks.
+ *   No alignment is assumed; out and in do not overlap; nblocks = 0 is allowed.
+ */
+typedef size_t (*vb_quantize_fn)(void *out, const void *in, size_t nblocks);
+
+/* ---- differences between two streams of elements ----
+ * vb_difference: what is known of the elements so far; all zero at the start. Indices count from
+ *   the start of the stream, and are those of the first element of which that is true.
+ * vb_difference_fn: take in elements a[0] and b[0], ..., a[n - 1] and b[n - 1], where a[0] has the
+ *   index `at`. Elements of which one is a NaN, and that differ, are `unordered` and have no
+ *   distance; -0 and +0 differ but are 0 apart. Raw items have no distances at all.
+ *   No alignment is assumed; n = 0 is allowed; a and b may be the same.
+ */
+typedef struct vb_difference {
+  uint64_t count;         /* elements whose bits differ */
+  uint64_t first;         /* the first of them, if any, */
+  uint64_t first_bits[2]; /* and its bits in a and in b */
+  uint64_t max_ulp;       /* the most steps from a value to the next between a[i] and b[i] */
+  uint64_t max_ulp_at;    /* where, if max_ulp is not 0 */
+  double max_abs;         /* the largest |a[i] - b[i]|, in f64 */
+  uint64_t max_abs_at;    /* where, if max_abs is not 0 */
+  uint64_t unordered;     /* elements whose bits differ and of which one is a NaN */
+} vb_difference;
+typedef void (*vb_difference_fn)(vb_difference *d, const void *a, const void *b, size_t n,
+                                 uint64_t at);
+enum { VB_RAW_SIZES = 4 };
+
 /* ---- SHA-256: `lanes` independent states over equally many whole 64-byte blocks ----
  * compress[k] takes exactly k lanes (index 0 is unused); the lanes are interleaved in one thread.
  * wide, if not NULL, takes any number of lanes up to 16 at nearly the cost of 16.
@@ -79,6 +147,10 @@ typedef struct vb_kernels {
   vb_arith_fn sub[VB_TYPES][VB_TYPES];
   vb_convert_fn convert[VB_TYPES][VB_TYPES]; /* [from][to] */
   vb_xor_fn xor_bytes;
+  vb_product_fn product;
+  vb_quantize_fn quantize[VB_BLOCK_TYPES]; /* [type - VB_BLOCK_FIRST]; NULL where there is no type */
+  vb_difference_fn difference[VB_TYPES];
+  vb_difference_fn difference_raw[VB_RAW_SIZES]; /* items of 1, 2, 4, 8 bytes */
   vb_sha256_fn sha256[VB_SHA_LANES + 1];   /* entries that are NULL fall back to fewer lanes */
   vb_sha256_wide_fn sha256_wide;
   size_t sha256_wide_from;                 /* lanes from which the wide form wins */
@@ -90,20 +162,31 @@ typedef struct vb_kernels {
 void vb_add_portable(vb_kernels *k);
 void vb_convert_portable(vb_kernels *k);
 void vb_xor_portable(vb_kernels *k);
+void vb_product_portable(vb_kernels *k);
+void vb_quantize_portable(vb_kernels *k);
+void vb_difference_portable(vb_kernels *k);
 void vb_sha256_portable(vb_kernels *k);
 void vb_tag_portable(vb_kernels *k);
 void vb_add_avx2(vb_kernels *k);
 void vb_convert_avx2(vb_kernels *k);
 void vb_xor_avx2(vb_kernels *k);
+void vb_product_avx2(vb_kernels *k);
+void vb_quantize_avx2(vb_kernels *k);
+void vb_difference_avx2(vb_kernels *k);
 void vb_add_avx512(vb_kernels *k);
 void vb_convert_avx512(vb_kernels *k);
 void vb_xor_avx512(vb_kernels *k);
+void vb_product_avx512(vb_kernels *k);
+void vb_quantize_avx512(vb_kernels *k);
+void vb_difference_avx512(vb_kernels *k);
 void vb_sha256_shani(vb_kernels *k);
 void vb_sha256_avx512(vb_kernels *k);
 void vb_tag_pclmul(vb_kernels *k);
 void vb_tag_vpclmul(vb_kernels *k);
 void vb_add_neon(vb_kernels *k);
 void vb_convert_neon(vb_kernels *k);
+void vb_product_neon(vb_kernels *k);
+void vb_difference_neon(vb_kernels *k);
 void vb_sha256_armv8(vb_kernels *k);
 
 /* ---- dispatch ---- */

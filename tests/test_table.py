@@ -120,7 +120,7 @@ def cut(draw, count):
     """Extents whose product is ``count``, extents of 1 among them."""
     extents = []
     while count > 1:
-        extents.append(draw(st.sampled_from([n for n in range(1, count + 1) if count % n == 0])))
+        extents.append(draw(st.sampled_from([n for n in range(2, count + 1) if count % n == 0])))
         count //= extents[-1]
     return (*extents, *[1] * draw(st.integers(0, 2)))
 

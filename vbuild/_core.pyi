@@ -52,19 +52,24 @@ class Control:
         """Make the run end soon with ``Fault("stopped")``."""
 
 class Result:
-    """What a run found. Digests are 32 bytes, tags 16; ``regions`` is empty without a key."""
+    """What a run found. Digests are 32 bytes, tags 16; ``regions`` is empty without a key.
+
+    ``differences`` has an entry per tensor (None, if nothing of it was compared) where the table
+    compares anything, and is empty otherwise; indices count a tensor's elements in C order.
+    """
 
     output: bytes | None
     sources: tuple[bytes | None, ...]
     tensors: tuple[bytes, ...]
     regions: tuple[bytes, ...]
+    differences: tuple[Difference | None, ...]
 
 class Fault(Exception):
     """A table could not be run to its end.
 
     ``status``: ``stopped``, ``read-failed`` (source, error), ``read-short`` (source),
-    ``write-failed`` (error), ``nonfinite`` (segment, index, bits of a, b and result) or
-    ``no-memory``. ``error`` is an errno.
+    ``write-failed`` (error), ``nonfinite`` (segment, index, bits of a, b and result;
+    of a block, its first 16) or ``no-memory``. ``error`` is an errno.
     """
 
     status: str
@@ -89,11 +94,13 @@ def run(
     hash_output: bool = True,
     tensor_digests: bool = False,
     tag_key: Buffer | None = None,
+    scratch_fd: int = -1,
 ) -> Result:
     """Run a serialized table (docs/reference/table-format.md) without the GIL.
 
     ``fds``: one descriptor per source (-1 where nothing reads it); ``out_fd``: where the output is
     written from its start, or -1 to compute without storing; ``tag_key``: ``TAG_KEY_SIZE`` random
-    bytes under which the table's regions are tagged. ValueError for a malformed table,
-    Fault where it cannot be run to its end.
+    bytes under which the table's regions are tagged; ``scratch_fd``: an empty file of the run's own
+    for operands that are tagged and do not lie in reading order (-1: memory, if there is one).
+    ValueError for a malformed table, Fault where it cannot be run to its end.
     """

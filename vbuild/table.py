@@ -44,6 +44,7 @@ __all__ = [
     "joint_dims",
     "stored_size",
     "type_code",
+    "use_range",
 ]
 
 RANK = 4
@@ -283,6 +284,22 @@ def dense(source: int, begin: int, end: int) -> tuple[Operand, tuple[int, ...]]:
     """Bytes ``[begin, end)`` of a source as an operand, and the dimensions that go with it."""
     return Operand(source, begin, (0, 0, 0, 1)), (1, 1, 1, end - begin)
 
+
+def use_range(
+    offset: int, dims: Sequence[int], strides: Sequence[int], code: int
+) -> tuple[int, int] | None:
+    """The bytes that a use region of this reading has: from its first element to its last.
+
+    None where so few of them are used that it cannot have one.
+    """
+    size = item_size(code)
+    span = sum((n - 1) * s for n, s in zip(dims, strides, strict=True)) + size
+    if span > 4 * prod(dims) * size + _SPARE:
+        return None
+    return offset, offset + span
+
+
+_SPARE = 4096
 
 BYTES = _RAW[1]
 """The type code of opaque bytes."""

@@ -179,7 +179,7 @@ def cursor_first(path: Path, offset: int) -> object:
             used = _core.run(table, fds, out_fd, *rest, **more)
         half = len(hashed.regions) // 2  # walk regions come first, and each is used once
         regions = (*hashed.regions[:half], *used.regions[half:])
-        return _core.Result(used.output, hashed.sources, used.tensors, regions)
+        return _core.Result(used.output, hashed.sources, used.tensors, regions, ())
 
     class Core:
         Kernels, Control, Fault, Result = _core.Kernels, _core.Control, _core.Fault, _core.Result

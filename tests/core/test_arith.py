@@ -5,20 +5,15 @@
   which NaN an addition returns depends on how numpy was compiled.
 """
 
-import ctypes
-import ctypes.util
 import functools
 import itertools
-import platform
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.environments import Environment, every_environment
 from tests.support.exact_arith import (
     FORMATS,
     Format,
@@ -287,59 +282,18 @@ def test_xor_is_that_of_the_bytes_as_one_number(level: str, data: st.DataObject)
 
 # ---- the caller's floating-point environment ----
 
-UPWARD = {"x86_64": 0x800, "aarch64": 0x400000, "s390x": 2}.get(platform.machine())
-MXCSR_OFFSET, FLUSH_TO_ZERO = 28, 0x8040  # in glibc's fenv_t for x86-64: FTZ and DAZ
 
-
-@contextmanager
-def rounding_upward(libm: ctypes.CDLL) -> Iterator[None]:
-    mode = libm.fegetround()
-    assert libm.fesetround(UPWARD) == 0
-    try:
-        yield
-    finally:
-        libm.fesetround(mode)
-
-
-@contextmanager
-def flushing_to_zero(libm: ctypes.CDLL) -> Iterator[None]:
-    before = ctypes.create_string_buffer(64)
-    libm.fegetenv(before)
-    flushing = ctypes.create_string_buffer(before.raw, 64)
-    mxcsr = struct.unpack_from("<I", before.raw, MXCSR_OFFSET)[0]
-    struct.pack_into("<I", flushing, MXCSR_OFFSET, mxcsr | FLUSH_TO_ZERO)
-    libm.fesetenv(flushing)
-    try:
-        yield
-    finally:
-        libm.fesetenv(before)
-
-
-def results_inside(
-    environment: Callable[[ctypes.CDLL], AbstractContextManager[None]], level: str
-) -> tuple[list[tuple[bytes, int | None]], list[tuple[bytes, int | None]]]:
-    """All sums and conversions of special values: inside that environment, and as expected."""
-    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+@every_level
+@every_environment
+def test_the_callers_environment_does_not_reach_the_bits(
+    level: str, environment: Environment
+) -> None:
     kernels = Kernels(level)
     given = [(pair, special_sums("add", *pair)) for pair in PAIRS]
     values = {type_: pack(type_, specials(type_)) for type_ in TYPES}
     expected = [sums[2] for _, sums in given]
     expected += [expected_conversion(f, specials(f), t) for f, t in PAIRS]
-    with environment(libm):
+    with environment():
         found = [kernels.add(pair[0], sums[0], pair[1], sums[1]) for pair, sums in given]
         found += [kernels.convert(f, values[f], t) for f, t in PAIRS]
-    return found, expected
-
-
-@every_level
-@pytest.mark.skipif(UPWARD is None, reason="FE_UPWARD is not known for this machine")
-def test_the_callers_rounding_mode_does_not_reach_the_bits(level: str) -> None:
-    found, expected = results_inside(rounding_upward, level)
-    assert found == expected
-
-
-@every_level
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the layout of fenv_t is x86-64's")
-def test_a_process_that_flushes_subnormals_to_zero_gets_the_same_bits(level: str) -> None:
-    found, expected = results_inside(flushing_to_zero, level)
     assert found == expected

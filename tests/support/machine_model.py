@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.machine_kernels import BLOCK_SIZES, blocks, mean_of_rows, product
+
 __all__ = [
     "Fault",
     "Header",
@@ -29,8 +31,8 @@ __all__ = [
 
 F16, BF16, F32, F64 = range(4)
 SIZES = {F16: 2, BF16: 2, F32: 4, F64: 8, 16: 1, 17: 2, 18: 4, 19: 8}
-COPY, ADD, SUB, XOR, HASH = range(1, 6)
-LITERAL, ZERO, PREVIOUS, NONE = -1, -2, -3, -4
+COPY, ADD, SUB, XOR, HASH, DIFF = range(1, 7)
+LITERAL, ZERO, PREVIOUS, NONE, JOINED, MEAN, PRODUCT = range(-1, -8, -1)
 PLAIN, ORDERED, WALKED = range(3)
 WALK, USE = 1, 2
 AS_STORED = 255
@@ -69,6 +71,16 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PartRecord:
+    source: int
+    tag: int
+    offset: int
+    strides: tuple[int, ...]
+    dims: tuple[int, ...]
+    type: int
+
+
+@dataclass(frozen=True, slots=True)
 class RegionRecord:
     source: int
     kind: int
@@ -84,6 +96,7 @@ class Header:
     sources: tuple[tuple[int, int], ...]
     tensors: tuple[tuple[int, int], ...]
     segments: tuple[SegmentRecord, ...]
+    parts: tuple[PartRecord, ...]
     regions: tuple[RegionRecord, ...]
     literals: bytes
 
@@ -99,12 +112,16 @@ class Fault:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run gives; ``regions`` has the bytes that each region's tag is taken over."""
+    """What a run gives; ``regions`` has the bytes that each region's tag is taken over.
+
+    ``compared`` has, for each tensor of DIFF segments, what was compared, piece by piece.
+    """
 
     output: bytearray = field(default_factory=bytearray)
     sources: list[bytes | None] = field(default_factory=list)
     tensors: list[bytes] = field(default_factory=list)
     regions: list[bytes] = field(default_factory=list)
+    compared: dict[int, list[tuple[int, Bits, Bits]]] = field(default_factory=dict)
     fault: Fault | None = None
 
 
@@ -116,7 +133,7 @@ def _operand(data: bytes, at: int) -> OperandRecord:
 def parse(data: bytes) -> Header:
     """The records of a valid table."""
     magic, flags, nsources, ntensors, nsegments = struct.unpack_from("<8s4I", data)
-    nliterals, nregions = struct.unpack_from("<QI4x", data, 24)
+    nliterals, nregions, nparts = struct.unpack_from("<QII", data, 24)
     assert magic == b"vbtable1"
     at = 40
     sources = [struct.unpack_from("<I4xQ", data, at + 16 * i) for i in range(nsources)]
@@ -130,6 +147,12 @@ def parse(data: bytes) -> Header:
         a, b = _operand(data, at + 48), _operand(data, at + 96)
         segments.append(SegmentRecord(op, a_type, b_type, compute, out_type, tensor, dims, a, b))
         at += 144
+    parts = []
+    for i in range(nparts):
+        source, tag, *numbers, type_ = struct.unpack_from("<iI9QI4x", data, at + 88 * i)
+        offset, strides, dims = numbers[0], tuple(numbers[1:5]), tuple(numbers[5:])
+        parts.append(PartRecord(source, tag, offset, strides, dims, type_))
+    at += 88 * nparts
     regions = [
         RegionRecord(*struct.unpack_from("<2I2Q", data, at + 24 * i)) for i in range(nregions)
     ]
@@ -140,6 +163,7 @@ def parse(data: bytes) -> Header:
         tuple(sources),
         tuple(tensors),
         tuple(segments),
+        tuple(parts),
         tuple(regions),
         data[at:],
     )
@@ -234,9 +258,13 @@ def _computed(s: SegmentRecord, a: Bits, b: Bits | None) -> tuple[Bits, NDArray[
     """The result's bit patterns, and where it counts as not finite."""
     never = np.zeros(a.shape, bool)
     if s.op == COPY:
+        if s.out_type in BLOCK_SIZES:
+            return blocks(_values(_converted(a, s.a_type, F32), F32), s.out_type)
         if s.a_type == s.out_type:
-            return a, never
+            return a, ~_is_finite(a, F32) if s.a.source == MEAN else never
         result = _converted(a, s.a_type, s.out_type)
+        if s.a.source == MEAN:
+            return result, ~_is_finite(result, s.out_type)
         return result, _is_finite(a, s.a_type) & ~_is_finite(result, s.out_type)
     assert b is not None
     if s.op == XOR:
@@ -258,15 +286,11 @@ def _range(sources: Sequence[bytes], source: int, begin: int, size: int) -> byte
     return sources[source][begin : begin + size]
 
 
-def _fetch(
-    t: Header, o: OperandRecord, type_: int, dims: tuple[int, ...], sources: Sequence[bytes]
+def _strided(
+    held: bytes, source: int, o: OperandRecord | PartRecord, type_: int, dims: tuple[int, ...]
 ) -> Bits:
-    """The elements of an operand that is not PREVIOUS, flat in C order."""
+    """Elements that lie in ``held``, flat in C order."""
     itemsize = SIZES[type_]
-    count = int(np.prod(dims, dtype=object))
-    if o.source == ZERO:
-        return np.zeros(count, _unsigned(type_))
-    held = t.literals if o.source == LITERAL else sources[o.source]
     offsets = np.full(dims, o.offset, np.int64)
     for axis, stride in enumerate(o.strides):
         shape = [1] * len(dims)
@@ -275,9 +299,39 @@ def _fetch(
             offsets = offsets + (np.arange(dims[axis]) * stride).reshape(shape)
     flat = offsets.ravel()
     if flat.size and int(flat.max()) + itemsize > len(held):
-        raise ShortRead(o.source)
+        raise ShortRead(source)
     items = np.frombuffer(held, np.uint8)[flat[:, None] + np.arange(itemsize)]
     return np.ascontiguousarray(items).view(_unsigned(type_)).ravel()
+
+
+def _fetch(
+    t: Header, o: OperandRecord, type_: int, dims: tuple[int, ...], sources: Sequence[bytes]
+) -> Bits:
+    """The elements of an operand that is not PREVIOUS, flat in C order."""
+    count = int(np.prod(dims, dtype=object))
+    if o.source == ZERO:
+        return np.zeros(count, _unsigned(type_))
+    if o.source == LITERAL:
+        return _strided(t.literals, LITERAL, o, type_, dims)
+    if o.source >= 0:
+        return _strided(sources[o.source], o.source, o, type_, dims)
+    parts = [
+        _strided(sources[p.source], p.source, p, p.type, p.dims).reshape(-1, p.dims[3])
+        for p in t.parts[o.offset : o.offset + o.tag]
+    ]
+    if o.source == JOINED:
+        return np.concatenate(parts, axis=1).ravel()
+    records = t.parts[o.offset : o.offset + o.tag]
+    matrices = [
+        _values(_converted(part, record.type, F32), F32)
+        for part, record in zip(parts, records, strict=True)
+    ]
+    if o.source == MEAN:
+        made = np.broadcast_to(mean_of_rows(matrices[0]), (count // dims[3], dims[3]))
+    else:
+        scale = np.array([o.strides[0]], "<u4").view("<f4")[0]
+        made = product(*matrices, scale)
+    return np.ascontiguousarray(made).view("<u4").ravel()
 
 
 def _at(bits: Bits | None, i: int) -> int:
@@ -314,10 +368,16 @@ def run_model(table: bytes, sources: Sequence[bytes]) -> Outcome:
                 hashes[o.source].update(last.tobytes())
         a, b = operands
         assert a is not None
+        if s.op == DIFF:
+            assert b is not None
+            outcome.compared.setdefault(s.tensor, []).append((s.a_type, a, b))
+            continue
         result, bad = _computed(s, a, b)
         if bad.any() and not t.allow_nonfinite:
             first = int(bad.argmax())
-            outcome.fault = Fault(i, first, (_at(a, first), _at(b, first), _at(result, first)))
+            made = int.from_bytes(result[first // 32 * BLOCK_SIZES[s.out_type] :][:2], "little") \
+                if s.out_type in BLOCK_SIZES else _at(result, first)
+            outcome.fault = Fault(i, first, (_at(a, first), _at(b, first), made))
             return outcome
         if i + 1 < len(t.segments) and t.segments[i + 1].a.source == PREVIOUS:
             continue

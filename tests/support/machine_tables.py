@@ -11,24 +11,28 @@ from hypothesis import strategies as st
 
 from vbuild.table import (
     AS_STORED,
+    BLOCK_TYPES,
     BYTES,
     NOTHING,
     RANK,
     Mode,
     Op,
     Operand,
+    Part,
     Region,
     RegionKind,
     Segment,
     Table,
     hash_only,
     item_size,
+    use_range,
 )
 
 __all__ = ["Case", "cases", "random_bytes", "tame_bytes"]
 
 ARITHMETIC = (0, 1, 2, 3)
 RAW = (16, 17, 18, 19)
+F32 = 2
 _NO_TENSOR = 0xFFFFFFFF
 
 
@@ -68,6 +72,7 @@ class _Builder:
         self.seed = draw(st.integers(0, 2**32))
         self.content = draw(st.sampled_from([random_bytes, tame_bytes]))
         self.segments: list[Segment] = []
+        self.parts: list[Part] = []
         self.in_chain: set[int] = set()
 
     def number(self, low: int, high: int) -> int:
@@ -78,6 +83,8 @@ class _Builder:
 
     def dims(self) -> tuple[int, ...]:
         used = [self.number(1, 7) for _ in range(self.number(0, RANK))]
+        if used and self.pick(True, False, False):
+            used[-1] = 32 * self.number(1, 3)
         return tuple([1] * (RANK - len(used)) + used)
 
     def strides(self, dims: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -99,18 +106,50 @@ class _Builder:
             strides[self.number(0, RANK - 1)] = 0
         return tuple(strides)
 
-    def operand(self, dims: tuple[int, ...], type_: int, *, first: bool) -> Operand:
-        """An operand of any kind that is allowed here."""
+    def strided(self, source: int, dims: tuple[int, ...], type_: int) -> Operand:
+        """A reading of a source that is not ORDERED; the source grows as it needs to."""
         itemsize = item_size(type_)
+        strides = self.strides(dims, itemsize)
+        offset = self.number(0, 20)
+        last = sum((n - 1) * s for n, s in zip(dims, strides, strict=True))
+        self.sizes[source] = max(self.sizes[source], offset + last + itemsize)
+        return Operand(source, offset, strides)
+
+    def part(self, dims: tuple[int, ...], type_: int) -> Part:
+        unordered = [i for i, m in enumerate(self.modes) if m != Mode.ORDERED]
+        o = self.strided(self.pick(*unordered), dims, type_)
+        return Part(o.source, o.offset, dims, o.strides, type_)
+
+    def composite(self, kind: str, dims: tuple[int, ...], type_: int) -> Operand:
+        """An operand of parts; ``kind`` is in lower case."""
+        if kind == "joined":
+            cuts = sorted({0, *(self.number(1, dims[3]) for _ in range(3)), dims[3]})
+            widths = [end - begin for begin, end in zip(cuts, cuts[1:], strict=False)]
+            parts = [self.part((*dims[:3], width), type_) for width in widths]
+        elif kind == "mean":
+            rows = self.pick(1, 2, 5, 17, 40)
+            parts = [self.part((1, 1, rows, dims[3]), self.number(0, F32))]
+        else:
+            rank = self.number(1, 5)
+            left = self.part((1, 1, math.prod(dims[:3]), rank), self.number(0, F32))
+            parts = [left, self.part((1, 1, rank, dims[3]), self.number(0, F32))]
+        first = len(self.parts)
+        self.parts += parts
+        scale = self.pick(1.0, 0.5, -3.0, 1e30) if kind == "product" else 0.0
+        return Operand.of_parts(getattr(Operand, kind.upper()), first, len(parts), scale)
+
+    def operand(self, dims: tuple[int, ...], type_: int, *, second: bool = False) -> Operand:
+        """An operand of any kind that is allowed here, but PREVIOUS."""
         free = [i for i, m in enumerate(self.modes) if m != Mode.ORDERED or i not in self.in_chain]
         kinds: list[str] = ["zero", "literal", *["source"] * (3 * bool(free))]
-        if not first:
-            kinds += ["previous"] * 4
+        if any(mode != Mode.ORDERED for mode in self.modes):
+            kinds += ["joined", *(["mean", *["product"] * 2 * second] if type_ == F32 else [])]
         kind = self.pick(*kinds)
-        if kind == "previous":
-            return Operand(Operand.PREVIOUS)
         if kind == "zero":
             return Operand(Operand.ZERO)
+        if kind in ("joined", "mean", "product"):
+            return self.composite(kind, dims, type_)
+        itemsize = item_size(type_)
         size = math.prod(dims) * itemsize
         if kind == "literal":
             offset = len(self.literals) + self.number(0, 3)
@@ -118,16 +157,12 @@ class _Builder:
             self.literals += self.content(size, self.number(0, 2**16))
             return Operand(Operand.LITERAL, offset, _dense_strides(dims, itemsize))
         source = self.pick(*free)
-        if self.modes[source] == Mode.ORDERED:
-            self.in_chain.add(source)
-            offset = self.sizes[source]
-            self.sizes[source] += size
-            return Operand(source, offset, _dense_strides(dims, itemsize))
-        strides = self.strides(dims, itemsize)
-        offset = self.number(0, 20)
-        last = sum((n - 1) * s for n, s in zip(dims, strides, strict=True))
-        self.sizes[source] = max(self.sizes[source], offset + last + itemsize)
-        return Operand(source, offset, strides)
+        if self.modes[source] != Mode.ORDERED:
+            return self.strided(source, dims, type_)
+        self.in_chain.add(source)
+        offset = self.sizes[source]
+        self.sizes[source] += size
+        return Operand(source, offset, _dense_strides(dims, itemsize))
 
     def gaps(self) -> None:
         """Bytes of ORDERED sources that only their hash needs; some are literals."""
@@ -159,26 +194,42 @@ class _Builder:
         if not own:
             op, own = Op.XOR, [t for t in RAW if item_size(t) == item_size(before or BYTES)]
         a_type = self.pick(*own)
-        a = Operand(Operand.PREVIOUS)
-        if before is None:
-            a = self.operand(dims, a_type, first=True)
+        a = Operand(Operand.PREVIOUS) if before is not None else self.operand(dims, a_type)
         if op == Op.COPY:
             out = self.pick(*ARITHMETIC) if a_type in ARITHMETIC else a_type
             self.segments.append(Segment(op, dims, a, a_type, out, NOTHING, 0, 255, tensor))
             return
         raw = op == Op.XOR
-        b_type = a_type if raw else self.pick(*ARITHMETIC)
-        b = self.operand(dims, b_type, first=True)
+        b_type = a_type if raw else self.pick(*ARITHMETIC, F32)
+        b = self.operand(dims, b_type, second=True)
         out = a_type if raw else self.pick(a_type, *ARITHMETIC)
         compute = AS_STORED if raw else self.pick(AS_STORED, *ARITHMETIC)
         self.segments.append(Segment(op, dims, a, a_type, out, b, b_type, compute, tensor))
 
+    def last_step(self, dims: tuple[int, ...], tensor: int, before: int | None) -> None:
+        """A segment that nothing goes on from: a comparison, or blocks of a block type."""
+        a_type = self.pick(*ARITHMETIC, *RAW) if before is None else before
+        blocks = dims[3] % 32 == 0 and a_type in ARITHMETIC and self.pick(True, False)
+        if not blocks and tensor == _NO_TENSOR:
+            return
+        a = Operand(Operand.PREVIOUS) if before is not None else self.operand(dims, a_type)
+        if blocks:
+            out = self.pick(*BLOCK_TYPES.values())
+            self.segments.append(Segment(Op.COPY, dims, a, a_type, out, tensor=tensor))
+            return
+        b = self.operand(dims, a_type, second=True)
+        self.segments.append(Segment(Op.DIFF, dims, a, a_type, a_type, b, a_type, tensor=tensor))
+
     def chain(self, tensor: int) -> None:
         dims = self.dims()
         self.in_chain.clear()
-        self.step(dims, tensor, None)
-        for _ in range(self.pick(0, 0, 0, 1, 2, 3)):
-            self.step(dims, tensor, self.segments[-1].out_type)
+        begin = len(self.segments)
+        for _ in range(self.pick(0, 1, 1, 1, 2, 3, 4)):
+            before = self.segments[-1].out_type if len(self.segments) > begin else None
+            self.step(dims, tensor, before)
+        if len(self.segments) == begin or self.pick(True, False, False):
+            before = self.segments[-1].out_type if len(self.segments) > begin else None
+            self.last_step(dims, tensor, before)
 
     def walk(self) -> None:
         """HASH segments of the WALKED sources, among the others but never inside a chain."""
@@ -209,16 +260,23 @@ class _Builder:
         return tuple(found)
 
     def tagged(self, s: Segment, o: Operand, type_: int, found: list[Region]) -> Operand:
-        """The operand with a tag, where it may have one and the draw says so."""
+        """The operand with a tag, or its parts, where it may have one and the draw says so."""
+        if o.source in (Operand.JOINED, Operand.MEAN, Operand.PRODUCT):
+            for i in range(o.offset, o.offset + o.tag):
+                p = self.parts[i]
+                tag = self.tag(p.source, use_range(p.offset, p.dims, p.strides, p.type), found)
+                self.parts[i] = replace(p, tag=tag)
+            return o
         if s.op == Op.HASH or o.source < 0 or self.modes[o.source] == Mode.ORDERED:
             return o
-        want = _dense_strides(s.dims, item_size(type_))
-        same = (n == 1 or a == b for n, a, b in zip(s.dims, o.strides, want, strict=True))
-        if not all(same) or not self.pick(True, True, False):
-            return o
-        end = o.offset + s.count * item_size(type_)
-        found.append(Region(o.source, RegionKind.USE, o.offset, end))
-        return replace(o, tag=len(found))
+        at = use_range(o.offset, s.dims, o.strides, type_)
+        return replace(o, tag=self.tag(o.source, at, found))
+
+    def tag(self, source: int, at: tuple[int, int] | None, found: list[Region]) -> int:
+        if at is None or not self.pick(True, True, False):
+            return 0
+        found.append(Region(source, RegionKind.USE, *at))
+        return len(found)
 
     def finish(self, tensors: int) -> Case:
         self.walk()
@@ -235,6 +293,7 @@ class _Builder:
             bytes(self.literals),
             bool(self.pick(True, False)),
             regions,
+            tuple(self.parts),
         )
         contents = [self.content(size, self.seed + i) for i, size in enumerate(self.sizes)]
         return Case(table, tuple(contents))

@@ -97,7 +97,8 @@ class Difference:
     __slots__ = ("count", "first", "first_bits", "max_abs", "max_abs_at", "max_ulp", "max_ulp_at",
                  "unordered")
 
-    def __init__(self, count, first, first_bits, max_ulp, max_ulp_at, max_abs, max_abs_at, unordered):
+    def __init__(self, count, first, first_bits, max_ulp, max_ulp_at, max_abs, max_abs_at,
+                 unordered):
         self.count = count
         self.first = first
         self.first_bits = first_bits

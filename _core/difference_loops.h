@@ -43,7 +43,7 @@ static inline vb_raw8 vb_load_raw8(const void *p, size_t i) { return vb_load64(V
 
 /* ---- distances ---- */
 
-/* Where a largest distance stands, and what it is, if it is larger than that of any strip before. */
+/* A largest distance and where it stands, if it is larger than that of any strip before. */
 #define DIFFERENCE_MAXIMUM(now, at_now, largest, at, distance) \
   if ((largest) > (now)) {                                     \
     size_t i = 0;                                              \

@@ -6,9 +6,10 @@
  *   taken 2^power rows it is added to the second and starts again at +0, the second after as many
  *   turns is added to the third, and so on; power = max(4, ceil(log2(rows)) / 4). At the end the
  *   upper levels are added to the lowest, in order.
- * - As many columns as make groups of 32 (of 4, if there are fewer than 8) go through one cascade. Of
- *   the columns that are left, every four rows side by side are a row of a second one; what is left
- *   of the rows is added to its first quarter when that cascade has ended, then the other quarters.
+ * - As many columns as make groups of 32 (of 4, if there are fewer than 8) go through one cascade.
+ *   Of the columns that are left, every four rows side by side are a row of a second one; what is
+ *   left of the rows is added to its first quarter when that cascade has ended, then the other
+ *   quarters are.
  * - The sum is divided by the number of rows. A NaN result is 0x7FC00000.
  * A matrix of one column is summed in yet another order by torch, which is not followed.
  */

@@ -2,8 +2,8 @@
  *
  * Vectors run across columns, so the order of the terms does not depend on their width. The work is
  * cut in three:
- * - panels of PRODUCT_COLS columns by PRODUCT_DEPTH terms of `right`, copied so that they are dense,
- *   and used for all rows before the next; sums stay in `out` between panels of other terms;
+ * - panels of PRODUCT_COLS columns by PRODUCT_DEPTH terms of `right`, copied so that they are
+ *   dense, and used for all rows before the next; sums stay in `out` between panels;
  * - tiles of PRODUCT_ROWS rows, whose sums stay in registers all through a panel;
  * - a panel that has fewer columns is filled up with zeros, and the surplus sums are dropped.
  *
@@ -19,7 +19,7 @@
 
 enum { PRODUCT_COLS = PRODUCT_VECTORS * VEC_LANES_f32 };
 
-/* Some terms of a product: float elements at any address, rows of `right` and `out` so many apart. */
+/* Some terms of a product. Elements are at any address; strides and rank count elements. */
 typedef struct product_part {
   const uint8_t *left, *right;
   uint8_t *out;

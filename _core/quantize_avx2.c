@@ -1,5 +1,5 @@
-/* quantize_avx2.c - blocks of GGUF with AVX2 (contract: vb_quantize_fn). Q4_1, Q5_0 and Q5_1 are left
- * to the portable code: wider vectors gain nothing there. */
+/* quantize_avx2.c - blocks of GGUF with AVX2 (contract: vb_quantize_fn). Q4_1, Q5_0 and Q5_1 are
+ * left to the portable code: wider vectors gain nothing there. */
 #include "quantize_block.h"
 
 enum { PARTS = 4 }; /* of a block, each a vector */

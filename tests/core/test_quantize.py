@@ -15,7 +15,7 @@ from tests.support.exact_arith import specials
 from tests.support.kernel_models import BLOCK_BYTES, expected_blocks
 from vbuild._core import F32, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Kernels, cpu_features
 
-LEVELS = ["portable", *(f for f in cpu_features() if f in ("avx2", "avx512", "neon")), "native"]
+LEVELS = ["portable", *(f for f in cpu_features() if f in ("avx2", "avx512", "neon"))]
 TYPES = {Q4_0: "Q4_0", Q4_1: "Q4_1", Q5_0: "Q5_0", Q5_1: "Q5_1", Q8_0: "Q8_0"}
 STEPS = {Q4_0: 16, Q4_1: 15, Q5_0: 32, Q5_1: 31, Q8_0: 254}  # from the lowest to the highest
 
@@ -26,7 +26,7 @@ every_type = pytest.mark.parametrize("type_", TYPES, ids=TYPES.values())
 def random_blocks() -> np.ndarray:
     """Blocks of magnitudes from those that vanish to those that overflow."""
     rng = np.random.default_rng(1)
-    scale = np.exp2(np.arange(-150.0, 125, 0.25))
+    scale = np.exp2(np.arange(-150.0, 122, 0.25))
     return (rng.standard_normal((scale.size, 32)) * scale[:, np.newaxis] * 4).astype("<f4")
 
 
@@ -52,7 +52,9 @@ def edge_blocks() -> np.ndarray:
     one = [[1.0] * 32, [-1.0] * 32, [1.0, -1.0] * 16, [-1.0, 1.0] * 16, [0.0] * 31 + [1.0]]
     rows = [[0.0] * 32, [-0.0] * 32, *one]
     rows += [[largest, -largest] * 16, [largest] * 32, [-largest] * 16 + [0.0] * 16]
-    rows += [[sign * tiny * n] * 16 + [0.0] * 16 for n in (1, 2, 3, 7, 8, 9, 64) for sign in (1, -1)]
+    rows += [
+        [sign * tiny * n] * 16 + [0.0] * 16 for n in (1, 2, 3, 7, 8, 9, 64) for sign in (1, -1)
+    ]
     rows += [[2.0**e * x for x in range(-16, 16)] for e in range(-149, 124)]
     # Scales at and beside the largest f16, and reciprocals at and beside the largest f32.
     for top in (65519.996, 65520.0, 65504.0, 2.0**-128, 2.0**-127.5):
@@ -92,11 +94,9 @@ def test_blocks_are_those_of_gguf(level: str, type_: int, kind: str) -> None:
 
 
 @every_level
-@every_type
 @given(data=st.data())
-def test_blocks_of_any_patterns_are_those_of_the_model(
-    level: str, type_: int, data: st.DataObject
-) -> None:
+def test_blocks_of_any_patterns_are_those_of_the_model(level: str, data: st.DataObject) -> None:
+    type_ = data.draw(st.sampled_from(list(TYPES)))
     patterns = st.integers(0, (1 << 32) - 1) | st.sampled_from(specials(F32))
     few = data.draw(st.lists(patterns, min_size=1, max_size=8))
     blocks = data.draw(st.integers(0, 4))

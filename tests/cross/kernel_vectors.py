@@ -1,7 +1,7 @@
 """Operands for the core's kernels, as a file for ``vbkernels``, and what has to come out.
 
-- Expected elements come from exact arithmetic on integers, digests from hashlib; nothing here runs
-  a kernel of vbuild.
+- Expected elements come from exact arithmetic on integers, digests from hashlib, means, blocks and
+  differences from numpy; nothing here runs a kernel of vbuild.
 - The form of the two files is described at the top of ``vbkernels.c``.
 - The same vectors on every machine and at every ISA level: they depend on nothing.
 """
@@ -25,14 +25,23 @@ from tests.support.exact_arith import (
     pack,
     specials,
 )
+from tests.support.kernel_models import (
+    BLOCK_BYTES,
+    expected_blocks,
+    expected_difference,
+    expected_mean,
+    expected_product,
+)
+from vbuild._core import F32
 
 __all__ = ["Vector", "all_vectors", "differences", "write_vectors"]
 
-ADD, SUB, CONVERT, XOR, SHA256 = range(1, 6)
+ADD, SUB, CONVERT, XOR, SHA256, PRODUCT, MEAN, QUANTIZE, DIFFERENCE = range(1, 10)
 NEW, INTO_A, INTO_B = range(3)
 DEFAULT, UPWARD, FLUSH = range(3)
 OPERATIONS = {"add": ADD, "sub": SUB}
 PAIRS = list(itertools.product(FORMATS, FORMATS))
+RAW = 16  # VB_RAW1
 TAIL = 67  # elements: whole vectors of every instruction set, and a tail
 
 
@@ -104,6 +113,43 @@ def sha256(name: str, messages: Sequence[bytes], piece: int = 0, shift: int = 0)
     return Vector(
         f"sha256 {name}, by {piece}", SHA256, 0, 0, n, payload, n, digests, shift=shift, piece=piece
     )
+
+
+def product(left: np.ndarray, right: np.ndarray, scale: float) -> Vector:
+    """A low-rank product."""
+    (rows, rank), cols = left.shape, right.shape[1]
+    head = struct.pack("<2Qf", rank, cols, scale)
+    expected = expected_product(left, right, scale)
+    payload = head + left.tobytes() + right.tobytes()
+    name = f"product {rows} x {rank} x {cols}"
+    return Vector(name, PRODUCT, F32, F32, rows, payload, rows, expected)
+
+
+def mean(matrix: np.ndarray, piece: int) -> Vector:
+    """The mean of rows, ``piece`` elements at a time."""
+    rows, cols = matrix.shape
+    payload = struct.pack("<Q", cols) + matrix.tobytes()
+    name = f"mean of {rows} x {cols} by {piece}"
+    expected = expected_mean(matrix)
+    return Vector(name, MEAN, F32, F32, rows, payload, rows, expected, piece=piece)
+
+
+def quantization(type_: int, values: np.ndarray) -> Vector:
+    """f32 as blocks."""
+    expected, index = expected_blocks(type_, values)
+    count = values.size // 32
+    found = values.size if index is None else index
+    name = f"quantize to {type_}"
+    return Vector(name, QUANTIZE, type_, type_, count, values.tobytes(), found, expected)
+
+
+def difference(type_: int, a: bytes, b: bytes, piece: int) -> Vector:
+    """How two streams differ; types from ``RAW`` on are opaque items of 1, 2, 4, 8 bytes."""
+    raw = type_ >= RAW
+    size = 1 << type_ - RAW if raw else FORMATS[type_].bits // 8
+    expected = expected_difference(None if raw else type_, size, a, b).serialize()
+    count, name = len(a) // size, f"difference of type {type_} by {piece}"
+    return Vector(name, DIFFERENCE, type_, type_, count, a + b, count, expected, piece=piece)
 
 
 def _special_values() -> Iterator[Vector]:
@@ -214,12 +260,78 @@ def _messages() -> Iterator[Vector]:
     yield sha256("of a build's blocks", [_message(n, n) for n in (300_001, 262_152)], 1 << 14)
 
 
+def _f32(rng: np.random.Generator, rows: int, cols: int) -> np.ndarray:
+    """Numbers of magnitude about 1, some of any magnitude."""
+    far = np.exp2(rng.integers(-149, 125, (rows, cols)) * (rng.random((rows, cols)) < 0.1))
+    return (rng.standard_normal((rows, cols)) * far).astype("<f4")
+
+
+def _products() -> Iterator[Vector]:
+    rng = np.random.default_rng(3)
+    shapes = [(0, 3, 5), (4, 0, 37), (3, 5, 0), (1, 1, 1), (1, 40, 70), (2, 300, 35), (13, 3, 130)]
+    for rows, rank, cols in shapes:
+        yield product(_f32(rng, rows, rank), _f32(rng, rank, cols), 0.75)
+    values = np.array(specials(F32), "<u4").view("<f4")
+    left = np.stack([rng.permutation(values) for _ in range(3)], 1)
+    right = np.stack([rng.permutation(values) for _ in range(3)], 0)
+    yield product(left, right, 1.0)
+    yield product(left[:40], right[:, :40], 2.0**-140)
+
+
+def _means() -> Iterator[Vector]:
+    rng = np.random.default_rng(4)
+    shapes = [(1, 1), (3, 5), (17, 64), (70, 33), (300, 7), (1025, 45), (66_000, 6)]
+    for (rows, cols), piece in itertools.product(shapes, (0, 23)):
+        yield mean(_f32(rng, rows, cols), piece)
+
+
+def _quantizations() -> Iterator[Vector]:
+    rng = np.random.default_rng(5)
+    patterns = np.array(specials(F32), "<u4").view("<f4")
+    for type_ in BLOCK_BYTES:
+        scale = np.exp2(rng.integers(-149, 122, (400, 1)).astype(float))
+        usual = (rng.standard_normal((400, 32)) * scale).astype("<f4")
+        halves = (rng.integers(-30, 30, (100, 32)) / 2).astype("<f4")
+        yield quantization(type_, np.concatenate([usual[:20] * 0, usual, halves]))
+        yield quantization(type_, rng.choice(patterns, (300, 32)))
+
+
+def _differences() -> Iterator[Vector]:
+    rng = np.random.default_rng(6)
+    for type_, f in FORMATS.items():
+        values = specials(type_)
+        for piece in (0, 7):
+            crossed = list(itertools.product(values, values))
+            a, b = (pack(type_, [pair[i] for pair in crossed]) for i in (0, 1))
+            yield difference(type_, a, b, piece)
+        near = (f.encode(1 << 1074) + rng.integers(-50, 50, 3001)).astype(f.dtype)
+        far = near + rng.integers(0, 40, 3001).astype(f.dtype)
+        yield difference(type_, near.tobytes(), far.tobytes(), 1500)
+    for i in range(4):
+        a, mask = rng.bytes(24_000), rng.integers(0, 256, 24_000, "u1")
+        b = (np.frombuffer(a, "u1") ^ mask * (mask < 50)).astype("u1").tobytes()
+        yield difference(RAW + i, a, b, 999)
+        yield difference(RAW + i, a, a, 0)
+
+
+def _elsewhere(vector: Vector) -> Iterator[Vector]:
+    """The same call elsewhere in memory and in other floating-point environments."""
+    yield vector
+    yield from (v for v in _variants(vector) if v.into == NEW)
+
+
 def all_vectors() -> list[Vector]:
     """All of them."""
     plain: list[Callable[[], Iterable[Vector]]] = [_special_values, _random_values, _xors]
     vectors = [v for make in plain for v in make()]
     varied = [variant for v in vectors if v.count <= 2003 for variant in _variants(v)]
-    rest = [*_every_16_bit_pattern(), *_places(), *_messages()]
+    later = [*_products(), *_means(), *_quantizations(), *_differences()]
+    rest = [
+        *_every_16_bit_pattern(),
+        *_places(),
+        *_messages(),
+        *(w for v in later for w in _elsewhere(v)),
+    ]
     return vectors + varied + rest
 
 

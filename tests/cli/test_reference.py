@@ -83,6 +83,7 @@ def test_the_json_page_lists_exactly_the_fields_that_are_there(model, vb, tmp_pa
         "inspect/1": ["inspect", model],
         "keygen/1": ["keygen", "k.pem"],
         "lock/1": ["lock", "manifest.toml"],
+        "make-delta/1": ["make-delta", "base", "base", "--op", "xor", "--out", "d"],
         "plan/1": ["plan", "manifest.toml"],
         "sign/1": ["sign", model, "--force"],
         "verify/1": ["verify", model],

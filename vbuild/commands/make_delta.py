@@ -46,7 +46,7 @@ def make_delta(
 
     ``name`` is the model's that comes out (default: that of the target's file or directory),
     ``base_uri`` the base's in the manifest (default: its path, relative to ``out``). Errors: see
-    :func:`vbuild.delta.make.make`; InvalidInput for a name, URI or size that no manifest can have.
+    :func:`vbuild.delta.publish.make`; InvalidInput for a name, URI or size that is none.
     """
     start = time.monotonic()
     where = Path(os.path.abspath(out))

@@ -33,7 +33,7 @@ def test_the_answer_says_what_does_not_come_back(pair, vb, tmp_path):
     assert ran.status == 0
     assert "comes back      all but 1 of 3 (33.3 %)" in ran.out
     assert "largest error   1 ulp in w" in ran.out
-    assert ran.out.splitlines()[-1].split("  ")[-1] == "vbuild apply d/manifest.toml"
+    assert ran.out.endswith(" vbuild apply d/manifest.toml\n")
     assert 'license = "as you like"' in (tmp_path / "d" / "manifest.toml").read_text()
     again = vb("make-delta", "one", "two", "--op", "add", "--out", "d", "--force", "--json")
     found = json.loads(again.out)

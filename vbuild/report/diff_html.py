@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vbuild.report.diff import side_text, verdict
-from vbuild.report.diff_picture import LEVELS, SHARES, Scale, anchors, picture, safe, scales
+from vbuild.report.diff_picture import (
+    LEVELS,
+    SHARES,
+    Scale,
+    anchors,
+    picture,
+    safe,
+    scales,
+    short,
+    tiny,
+)
 from vbuild.report.differences import (
     brief,
     described,
@@ -163,7 +173,8 @@ def _ramp(key: str, label: str, found: Scale) -> Iterator[str]:
     for level in range(1, LEVELS + 1):
         top = ""
         if found.most:
-            top = f"{found.least * (found.most / found.least) ** (level / LEVELS):.2g}"
+            number = found.least * (found.most / found.least) ** (level / LEVELS)
+            top = short(round(number)) if key == "ulp" else tiny(number)
         yield f'<li class="l{level}">{top}</li>'
     yield "</ol></div>"
 

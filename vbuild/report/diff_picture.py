@@ -20,7 +20,7 @@ from vbuild.errors import printable
 from vbuild.report.differences import Part, distance, grouped, share, stacks, totals
 from vbuild.report.units import counted
 
-__all__ = ["LEVELS", "SHARES", "Scale", "anchors", "picture", "safe", "scale"]
+__all__ = ["LEVELS", "SHARES", "Scale", "anchors", "picture", "safe", "scale", "short", "tiny"]
 
 SHARES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """The largest share of each level above 0."""
@@ -193,14 +193,14 @@ def _numbers(part: Part) -> str:
     """The three measures, of which the page shows one."""
     if not part.differing:
         return '<span class="zero">&middot;</span>'
-    short = safe(share(part.differing, part.elements).removesuffix(" %"))
+    percent = safe(share(part.differing, part.elements).removesuffix(" %"))
     return (
-        f'<span class="by-share">{short}</span><span class="by-ulp">{_short(part.max_ulp)}</span>'
-        f'<span class="by-abs">{_tiny(part.max_abs)}</span>'
+        f'<span class="by-share">{percent}</span><span class="by-ulp">{short(part.max_ulp)}</span>'
+        f'<span class="by-abs">{tiny(part.max_abs)}</span>'
     )
 
 
-def _short(number: int) -> str:
+def short(number: int) -> str:
     """``12``, ``1.2k``, ``34M``."""
     for limit, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= limit:
@@ -209,7 +209,7 @@ def _short(number: int) -> str:
     return str(number)
 
 
-def _tiny(number: float) -> str:
+def tiny(number: float) -> str:
     """``0.12`` or ``3e-4``."""
     if number == 0 or 0.01 <= number < 1000:
         return format(number, ".2g") if number < 10 else format(number, ".0f")

@@ -54,7 +54,6 @@ WRAPPERS = (
     Wrapper("Problem", 0, ("formats/",)),
     Wrapper("error", 0, ("formats/torch_pickle.py", "manifest/")),
     Wrapper("refuse", 0, ("manifest/outline.py",)),
-    Wrapper("_untrue", 2, ("manifest/lock.py",), form="{}-mismatch", statuses=(1,)),
     # What a rebuild reports is raised with its own class; one without a report is no verdict.
     Wrapper("kind", 0, ("reproduce/children.py",), statuses=(2, 3, 4, 70, 130)),
     Wrapper("_Document", 1, ("strict_json.py",)),

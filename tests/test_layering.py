@@ -14,6 +14,7 @@ PACKAGE = ROOT / "vbuild"
 
 ROOMS = (  # from the ground up; a room imports only rooms below it
     "errors",
+    "progress",
     "strict_json",
     "_core",
     "files",
@@ -42,6 +43,8 @@ LIBRARIES = {  # the only rooms that may import a library
     "msgspec": {"manifest"},
     "sentencepiece": {"tokenizer"},
     "Crypto": {"attest"},
+    "huggingface_hub": {"sources"},
+    "httpx2": {"sources"},
 }
 
 FRONT = {"__init__", "__main__"}  # of the package itself: they show the command line to the world

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vbuild.commands.check import check
     from vbuild.commands.diff import diff
     from vbuild.commands.doctor import doctor
+    from vbuild.commands.fetch import fetch
     from vbuild.commands.inspect import inspect
     from vbuild.commands.keygen import keygen
     from vbuild.commands.lock import lock
@@ -35,6 +36,7 @@ __all__ = [
     "check",
     "diff",
     "doctor",
+    "fetch",
     "inspect",
     "keygen",
     "lock",

@@ -12,16 +12,27 @@ import hashlib
 import heapq
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vbuild import _core
-from vbuild.errors import Interrupted, InvalidInput, Unavailable, VbuildError
+from vbuild.errors import Interrupted, InvalidInput, Mismatch, Unavailable, VbuildError
 from vbuild.files import Identity, changed, open_regular, os_error
+from vbuild.progress import Progress, reporting
 from vbuild.table import Mode, Table, hash_only
 
-__all__ = ["core_error", "hash_files", "kernels", "sha256_hex", "threads", "weights_digest"]
+__all__ = [
+    "core_error",
+    "digest_mismatch",
+    "hash_files",
+    "kernels",
+    "sha256_hex",
+    "size_mismatch",
+    "threads",
+    "watched",
+    "weights_digest",
+]
 
 _PER_RUN = 16
 """Files open at a time per thread; a table has at most so many sources (bad-inputs.md, 88)."""
@@ -57,6 +68,35 @@ def kernels() -> _core.Kernels:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of bytes in memory, lower-case hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_mismatch(
+    where: str, expected: str, got: str, *, file: str = "the file", hint: str | None = None
+) -> Mismatch:
+    """The error for an input whose digest is not its pin; ``file`` if ``where`` does not say it."""
+    return Mismatch(
+        "digest-mismatch",
+        f"{file} is not the one that the manifest pins: sha256",
+        where=where,
+        expected=expected,
+        got=got,
+        hint=hint
+        or "get the file that the manifest means; a different base gives a different model",
+    )
+
+
+def size_mismatch(
+    where: str, expected: int, got: int, *, file: str = "the file", hint: str | None = None
+) -> Mismatch:
+    """The error for an input whose size is not the pinned one; as :func:`digest_mismatch`."""
+    return Mismatch(
+        "size-mismatch",
+        f"{file} does not have the size that the manifest pins",
+        where=where,
+        expected=f"{expected} bytes",
+        got=f"{got} bytes",
+        hint=hint or "it is truncated, or another file; get it again, or look for the right one",
+    )
 
 
 def core_error(fault: _core.Fault, names: Sequence[str], output: str) -> VbuildError:
@@ -98,6 +138,21 @@ def hash_files(
             control.stop()  # also on Ctrl-C: the pool waits for its threads
             raise
     return [digests[i] for i in range(len(paths))]
+
+
+def watched(progress: Progress | None) -> Callable[..., list[str]]:
+    """:func:`hash_files` of paths (and names), with ``progress`` hearing how far it is."""
+    if progress is None:
+        return hash_files
+    heard = progress
+
+    def hash_watched(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[str]:
+        control = _core.Control()
+        total = sum(path.stat().st_size for path in paths if path.is_file())
+        with reporting(heard, total, lambda: control.done):
+            return hash_files(paths, names, control=control)
+
+    return hash_watched
 
 
 def _deal(paths: Sequence[Path], names: Sequence[str], hands: int) -> list[list[int]]:

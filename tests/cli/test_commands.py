@@ -72,7 +72,7 @@ def unlocked(job):
 
 
 def test_lock_pins_a_manifest_and_then_has_nothing_to_do(unlocked, vb):
-    assert vb("lock", "manifest.toml").out == "manifest.toml: locked\n"
+    assert vb("lock", "manifest.toml").out == "manifest.toml: locked, 2 files pinned\n"
     assert vb("lock", "manifest.toml").out == "manifest.toml: locked already\n"
     ran = vb("lock", "manifest.toml", "--check")
     assert (ran.status, ran.out) == (0, "manifest.toml: locked, and every pin is true\n")
@@ -93,7 +93,7 @@ def test_lock_check_is_1_for_a_pin_that_is_not_true(job, vb):
     ran = vb("lock", "manifest.toml", "--check", "--json")
     found = json.loads(ran.out)
     assert (ran.status, found["exit_status"], found["locked"]) == (1, 1, False)
-    assert [p["code"] for p in found["problems"]] == ["sha256-mismatch"]
+    assert [p["code"] for p in found["problems"]] == ["digest-mismatch"]
 
 
 # ---- inspect

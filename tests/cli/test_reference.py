@@ -80,6 +80,7 @@ def test_the_json_page_lists_exactly_the_fields_that_are_there(model, vb, tmp_pa
         "check/1": ["check", "manifest.toml"],
         "diff/1": ["diff", "base", "delta"],
         "doctor/1": ["doctor"],
+        "fetch/1": ["fetch", "manifest.toml"],
         "inspect/1": ["inspect", model],
         "keygen/1": ["keygen", "k.pem"],
         "lock/1": ["lock", "manifest.toml"],

@@ -28,6 +28,23 @@ def test_a_build_shows_a_bar_that_disappears(slow, tmp_path):
     assert COLOUR.search(seen)
 
 
+@pytest.mark.parametrize(
+    "arguments", [("verify", "manifest.toml"), ("lock", "--check", "manifest.toml")]
+)
+def test_hashing_shows_a_bar_too(job, tmp_path, arguments):
+    status, seen = run_on_terminal(*arguments, config=tmp_path)
+    assert status == 0
+    assert seen.count(HIDE) == seen.count(SHOW) == 1
+    assert re.search(r" %.* B of \S+ kB", seen)
+
+
+def test_verifying_a_model_shows_a_bar(model, tmp_path, config):
+    status, seen = run_on_terminal("verify", model, config=config)
+    assert status == 0
+    assert seen.count(HIDE) == seen.count(SHOW) == 1
+    assert "PASSED: test-model" in COLOUR.sub("", seen.partition(SHOW)[2])
+
+
 def test_the_bar_is_on_stderr_and_the_result_on_stdout(slow, tmp_path):
     read, write = os.pipe()
     status, seen = run_on_terminal(

@@ -111,7 +111,37 @@ def test_the_inputs_of_a_manifest_are_judged_one_by_one(job, vb):
 
 def test_a_missing_input_is_not_an_answer(job, vb):
     (job.root / "base" / "part-1.safetensors").unlink()
-    assert vb("verify", job.manifest).status == 3
+    ran = vb("verify", job.manifest)
+    assert ran.status == 3
+    assert ran.out == (
+        "base/part-1.safetensors: MISSING\ndelta/part-1.safetensors: OK\n"
+        "FAILED: inputs of test-model, 1 missing (of 2 pinned)\n"
+    )
+    assert ran.err == "base/part-1.safetensors: no such file\n"
+
+
+def test_every_input_is_listed_and_a_failed_one_is_the_answer(job, vb):
+    (job.root / "base" / "part-1.safetensors").unlink()
+    (job.root / "delta" / "part-1.safetensors").write_bytes(b"short")
+    ran = vb("verify", job.manifest)
+    assert ran.status == 1
+    assert ran.out == (
+        "base/part-1.safetensors: MISSING\ndelta/part-1.safetensors: FAILED\n"
+        "FAILED: inputs of test-model, 1 failed, 1 missing (of 2 pinned)\n"
+    )
+    assert "delta/part-1.safetensors: the file does not have the size" in ran.err
+    found = json.loads(vb("verify", job.manifest, "--json").out)
+    codes = [file["problem"]["code"] for file in found["files"]]
+    assert codes == ["file-missing", "size-mismatch"]
+
+
+def test_a_missing_directory_is_every_file_of_it(job, vb):
+    (job.root / "delta").rename(job.root / "elsewhere")
+    ran = vb("verify", job.manifest)
+    assert ran.status == 3
+    assert "base/part-1.safetensors: OK\ndelta/part-1.safetensors: MISSING\n" in ran.out
+    assert ran.err.endswith("hint: say where it is with --delta PATH\n")
+    assert vb("verify", job.manifest, "--delta", "elsewhere").status == 0
 
 
 @pytest.mark.parametrize(

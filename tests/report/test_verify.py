@@ -70,7 +70,9 @@ def test_an_input_that_could_not_be_judged_has_a_status_of_its_own():
     assert text(inputs_lines(verdict)) == [
         "base/x: MISSING",
         "base/y: FAILED",
-        "FAILED: inputs of m, 2 failed (of 2 pinned)",
+        "FAILED: inputs of m, 1 failed, 1 missing (of 2 pinned)",
     ]
-    assert (inputs_status(verdict), inputs_document("t", verdict)["exit_status"]) == (3, 3)
+    assert (inputs_status(verdict), inputs_document("t", verdict)["exit_status"]) == (1, 1)
+    assert inputs_status(InputsVerdict("m", (missing,))) == 3
+    assert text(details(verdict.inputs)) == ["no such file", "base/y: expected 00, got 11"]
     assert inputs_status(InputsVerdict("m", (wrong,))) == 1

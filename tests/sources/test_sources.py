@@ -1,11 +1,15 @@
 """A URI leads to a directory, or to an error that says which URIs there are."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from vbuild.errors import InvalidInput, Unavailable
-from vbuild.sources import check_uri, resolve
+from vbuild.errors import InvalidInput, NotLocked, Unavailable
+from vbuild.sources import Repository, check_uri, repository_of, resolve
+from vbuild.sources.hub_cache import cache_directory
 
 
 @pytest.fixture
@@ -88,6 +92,10 @@ def test_a_path_that_the_system_refuses_is_unavailable(here):
         ("hf://org/repo/file.bin", "bad-uri", None),
         ("hf://../repo@main", "bad-uri", None),
         ("hf://org/repo@", "bad-uri", None),
+        ("hf://org/re--po@main", "bad-uri", None),
+        ("hf://org/repo..x@main", "bad-uri", None),
+        ("hf://org/repo.@main", "bad-uri", None),
+        ("hf://org/repo@a/../../b", "bad-uri", None),
     ],
 )
 def test_a_uri_that_is_not_one_of_ours_is_refused(here, uri, code, hint):
@@ -105,11 +113,45 @@ def test_an_unknown_scheme_names_the_known_ones():
     assert caught.value.expected == "file: or hf:"
 
 
-def test_a_hub_uri_is_understood_but_not_fetched(here):
-    for rest in ("//org/repo@main", "//lmsys/vicuna-7b-delta-v1.1", f"//o/r@{'0' * 40}"):
-        assert check_uri(f"hf:{rest}") == ("hf", rest)
-    with pytest.raises(InvalidInput) as caught:
-        resolve("hf://org/repo@main", here, None, option="--delta")
-    error = caught.value
-    assert error.code == "not-supported-yet"
-    assert error.hint is not None and "--delta PATH" in error.hint
+def test_a_repository_of_the_hub_is_in_the_clients_cache(here, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(here / "cache"))
+    commit = "0123456789" * 4
+    source = resolve(f"hf://lmsys/vicuna-7b-delta-v1.1@{commit}", here, None)
+    folder = here / "cache" / "models--lmsys--vicuna-7b-delta-v1.1" / "snapshots" / commit
+    assert (source.fetched, source.path("a/b")) == (True, folder / "a" / "b")
+    assert repository_of(source.uri) == Repository("lmsys/vicuna-7b-delta-v1.1", commit)
+    assert repository_of(source.uri, here) is repository_of("file:in") is None
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@refs/pr/1", f"@{'0' * 39}", f"@{'A' * 40}"])
+def test_case_82_only_a_commit_says_which_files_are_meant(here, revision):
+    uri = f"hf://org/repo{revision}"
+    assert check_uri(uri) == ("hf", uri[3:])
+    with pytest.raises(NotLocked) as caught:
+        resolve(uri, here, None)
+    assert (caught.value.code, caught.value.exit_status) == ("not-locked", 4)
+    assert caught.value.hint is not None and "vbuild lock" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"HF_HOME": "/hf"},
+        {"HF_HOME": "~/hf/$SUB"},
+        {"XDG_CACHE_HOME": "/xdg"},
+        {"HF_HUB_CACHE": "$SUB/cache", "HF_HOME": "/hf"},
+        {"HUGGINGFACE_HUB_CACHE": "~/old"},
+        {"HUGGINGFACE_HUB_CACHE": "/old", "HF_HUB_CACHE": "/new"},
+    ],
+)
+def test_the_cache_is_where_the_client_has_it(environment, tmp_path, monkeypatch):
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": str(tmp_path), "SUB": "sub", **environment}.items():
+        monkeypatch.setenv(name, value)
+    program = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert str(cache_directory(os.environ)) == ran.stdout.strip()

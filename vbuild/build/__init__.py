@@ -6,21 +6,18 @@
 """
 
 from vbuild.build.build import Built, Sealed, build
-from vbuild.build.materials import Material, locate, verify_materials
+from vbuild.build.materials import Material, locate, verify_inputs
 from vbuild.build.output import attest_directory
 from vbuild.build.prepare import Prepared, prepare
-from vbuild.build.run import Progress, Silence
 
 __all__ = [
     "Built",
     "Material",
     "Prepared",
-    "Progress",
     "Sealed",
-    "Silence",
     "attest_directory",
     "build",
     "locate",
     "prepare",
-    "verify_materials",
+    "verify_inputs",
 ]

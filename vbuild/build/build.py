@@ -21,13 +21,14 @@ from vbuild import _core
 from vbuild.build.output import attest_directory, check_output
 from vbuild.build.prepare import Prepared
 from vbuild.build.receipt import Receipt
-from vbuild.build.run import Progress, Silence, Task, run_tasks
+from vbuild.build.run import Task, run_tasks
 from vbuild.build.staging import Staging, open_staging
 from vbuild.digest import hash_files, kernels, sha256_hex, weights_digest
 from vbuild.errors import Interrupted, Mismatch, Unavailable
 from vbuild.files import changed, os_error
 from vbuild.plan import FileRef, OutputFile
 from vbuild.plan.order import Program, Range, finish
+from vbuild.progress import Progress, Silence
 from vbuild.table import RegionKind
 
 __all__ = ["Built", "Sealed", "build"]

@@ -2,31 +2,33 @@
 
 - Only files under ``files`` are looked at, and every one of them, used or not.
 - A missing file, a wrong type and a wrong size are said before anything is hashed
-  (bad-inputs.md, 16, 18, 20).
+  (bad-inputs.md, 16, 18, 20); ``verify`` says it of each file, everything else of the first one.
 - Small files that are not weights are read once, into memory: the bytes hashed are the bytes used.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from vbuild import _core
-from vbuild.digest import hash_files, sha256_hex
-from vbuild.errors import InvalidInput, Mismatch, VbuildError
+from vbuild.digest import digest_mismatch, hash_files, sha256_hex, size_mismatch
+from vbuild.errors import InvalidInput, Mismatch, Unavailable, VbuildError
 from vbuild.files import SMALL_FILE_LIMIT, open_regular, read_small
-from vbuild.manifest import Base, Delta, LoadedManifest
+from vbuild.manifest import Base, Delta, FilePin, LoadedManifest
 from vbuild.plan import FileRef
-from vbuild.sources import resolve
+from vbuild.sources import Source, resolve
 
 __all__ = [
     "Material",
     "check_digest",
-    "digest_mismatch",
+    "check_overrides",
     "group_label",
     "locate",
+    "verify_inputs",
     "verify_materials",
 ]
 
@@ -35,7 +37,8 @@ __all__ = [
 class Material:
     """An input file: ``ref`` names it, ``sha256`` is its pin, ``uri`` where it came from.
 
-    ``side`` is what messages call the input, where it is neither a base nor a delta.
+    ``hint`` is what to do if it is not the pinned one, where that is known; ``side`` is what
+    messages call the input, where it is neither a base nor a delta.
     """
 
     ref: FileRef
@@ -43,6 +46,7 @@ class Material:
     size: int
     sha256: str
     uri: str
+    hint: str | None = None
     side: str | None = None
 
     @property
@@ -56,6 +60,32 @@ def group_label(group: int) -> str:
     return "base" if group == 0 else "delta" if group == 1 else f"delta[{group}]"
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a pinned file should be; ``problem`` is why the input's directory cannot be used."""
+
+    ref: FileRef
+    pin: FilePin
+    source: Source | None
+    uri: str
+    problem: VbuildError | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{group_label(self.ref.group)}/{self.ref.file}"
+
+
+def check_overrides(loaded: LoadedManifest, deltas: Sequence[Path]) -> None:
+    """InvalidInput if there are more ``deltas`` than the manifest has."""
+    if len(deltas) > len(loaded.manifest.delta):
+        raise InvalidInput(
+            "too-many-deltas",
+            "more --delta options than the manifest has deltas",
+            expected=len(loaded.manifest.delta),
+            got=len(deltas),
+        )
+
+
 def locate(
     loaded: LoadedManifest, base: Path | None = None, deltas: Sequence[Path] = ()
 ) -> dict[FileRef, Material]:
@@ -64,63 +94,66 @@ def locate(
     Raises Unavailable for what is missing, InvalidInput for what is no regular file, Mismatch for
     a size that is not the pinned one. The digests are not looked at.
     """
+    return {place.ref: _material(loaded, place) for place in _places(loaded, base, deltas)}
+
+
+def _places(
+    loaded: LoadedManifest, base: Path | None, deltas: Sequence[Path]
+) -> Iterator[_Place]:
+    check_overrides(loaded, deltas)
     manifest = loaded.manifest
-    if len(deltas) > len(manifest.delta):
-        raise InvalidInput(
-            "too-many-deltas",
-            "more --delta options than the manifest has deltas",
-            expected=len(manifest.delta),
-            got=len(deltas),
-        )
     overrides = [base, *deltas, *[None] * (len(manifest.delta) - len(deltas))]
-    materials: dict[FileRef, Material] = {}
     sides: tuple[Base | Delta, ...] = (manifest.base, *manifest.delta)
     for group, side in enumerate(sides):
         option = "--delta" if group else "--base"
-        source = resolve(side.uri, loaded.path.parent, overrides[group], option=option)
+        source, problem = None, None
+        try:
+            source = resolve(side.uri, loaded.path.parent, overrides[group], option=option)
+        except (InvalidInput, Unavailable) as e:
+            problem = e
         for name in sorted(side.files):
-            pin = side.files[name]
-            assert pin.sha256 is not None, "the manifest is locked"
-            ref = FileRef(group, name)
-            size = _size(source.path(name), f"{group_label(group)}/{name}", pin.size)
-            materials[ref] = Material(ref, source.path(name), size, pin.sha256, side.uri)
-    return materials
+            yield _Place(FileRef(group, name), side.files[name], source, side.uri, problem)
 
 
-def _size(path: Path, label: str, pinned: int | None) -> int:
+def _material(loaded: LoadedManifest, place: _Place) -> Material:
+    if place.problem is not None:
+        raise place.problem
+    assert place.source is not None
+    assert place.pin.sha256 is not None, "the manifest is locked"
+    path = place.source.path(place.ref.file)
+    manifest = shlex.quote(str(loaded.path))
+    hint = None
+    if place.source.fetched:
+        hint = f"the cached file is damaged, get it again: vbuild fetch {manifest} --refetch"
+    try:
+        size = _size(path, place.label, place.pin.size, hint)
+    except Unavailable as e:
+        if place.source.fetched and e.code == "file-missing":
+            raise Unavailable(
+                "not-fetched",
+                f"it has not been downloaded yet from {place.uri}",
+                where=place.label,
+                hint=f"vbuild fetch {manifest}",
+            ) from e
+        raise
+    return Material(place.ref, path, size, place.pin.sha256, place.uri, hint)
+
+
+def _size(path: Path, label: str, pinned: int | None, hint: str | None) -> int:
     fd = open_regular(path, label)
     try:
         size = os.fstat(fd).st_size
     finally:
         os.close(fd)
     if pinned is not None and size != pinned:
-        raise Mismatch(
-            "size-mismatch",
-            "the file does not have the size that the manifest pins",
-            where=label,
-            expected=f"{pinned} bytes",
-            got=f"{size} bytes",
-            hint="it is truncated, or another file; get it again, or look for the right one",
-        )
+        raise size_mismatch(label, pinned, size, hint=hint)
     return size
-
-
-def digest_mismatch(label: str, expected: str, got: str) -> Mismatch:
-    """The error for an input whose digest is not its pin."""
-    return Mismatch(
-        "digest-mismatch",
-        "the file is not the one that the manifest pins: sha256",
-        where=label,
-        expected=expected,
-        got=got,
-        hint="get the file that the manifest means; a different base gives a different model",
-    )
 
 
 def check_digest(material: Material, got: str) -> None:
     """Mismatch (``digest-mismatch``) if ``got`` is not the material's pin."""
     if got != material.sha256:
-        raise digest_mismatch(material.label, material.sha256, got)
+        raise digest_mismatch(material.label, material.sha256, got, hint=material.hint)
 
 
 def read_material(material: Material) -> bytes:
@@ -149,18 +182,42 @@ class InputVerdict:
         """Whether the file is the pinned one."""
         return self.actual == self.expected
 
+    @property
+    def missing(self) -> bool:
+        """Whether nobody knows what the file is: it is not there, or cannot be read."""
+        return isinstance(self.problem, Unavailable)
+
+
+HashFiles: TypeAlias = Callable[[Sequence[Path], Sequence[str]], Sequence[str]]
+"""Paths and their names in errors -> SHA-256 digests in hexadecimal, in the same order."""
+
+
+def verify_inputs(
+    loaded: LoadedManifest,
+    base: Path | None = None,
+    deltas: Sequence[Path] = (),
+    *,
+    hash_files: HashFiles = hash_files,
+) -> tuple[InputVerdict, ...]:
+    """Judge every material of a locked manifest, also those that are missing; see ``locate``."""
+    materials: dict[FileRef, Material] = {}
+    verdicts: dict[FileRef, InputVerdict] = {}
+    for place in _places(loaded, base, deltas):
+        try:
+            materials[place.ref] = _material(loaded, place)
+        except (Unavailable, InvalidInput, Mismatch) as e:
+            verdicts[place.ref] = InputVerdict(place.label, str(place.pin.sha256), None, e)
+    known = verify_materials(materials, hash_files=hash_files)
+    verdicts |= dict(zip(sorted(materials), known, strict=True))
+    return tuple(verdicts[ref] for ref in sorted(verdicts))
+
 
 def verify_materials(
-    materials: Mapping[FileRef, Material],
-    *,
-    jobs: int | None = None,
-    control: _core.Control | None = None,
+    materials: Mapping[FileRef, Material], *, hash_files: HashFiles = hash_files
 ) -> tuple[InputVerdict, ...]:
     """Hash every material and compare it with its pin, in order."""
     listed = [materials[ref] for ref in sorted(materials)]
-    digests = hash_files(
-        [m.path for m in listed], [m.label for m in listed], jobs=jobs, control=control
-    )
+    digests = hash_files([m.path for m in listed], [m.label for m in listed])
     return tuple(
         InputVerdict(m.label, m.sha256, digest) for m, digest in zip(listed, digests, strict=True)
     )
@@ -168,7 +225,9 @@ def verify_materials(
 
 def first_mismatch(materials: Mapping[FileRef, Material]) -> Mismatch | None:
     """The error for the first material that is not what its pin says, or None."""
-    for verdict in verify_materials(materials):
+    verdicts = verify_materials(materials)
+    for ref, verdict in zip(sorted(materials), verdicts, strict=True):
         if not verdict.ok:
-            return digest_mismatch(verdict.label, verdict.expected, str(verdict.actual))
+            hint = materials[ref].hint
+            return digest_mismatch(verdict.label, verdict.expected, str(verdict.actual), hint=hint)
     return None

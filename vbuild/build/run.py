@@ -27,20 +27,17 @@ from vbuild.errors import Interrupted
 from vbuild.files import Identity, changed, open_regular
 from vbuild.plan import FileRef, OutputFile
 from vbuild.plan.order import Program
+from vbuild.progress import POLL_SECONDS, Progress
 
 __all__ = [
     "Input",
     "Inputs",
     "Pinned",
-    "Progress",
-    "Silence",
     "Task",
     "opened",
     "run_all",
     "run_tasks",
 ]
-
-POLL_SECONDS = 0.1
 
 
 class Input(Protocol):
@@ -92,19 +89,6 @@ class Work(Protocol):
 
 
 Job = TypeVar("Job", bound=Work)
-
-
-class Progress(Protocol):
-    """Hears how far a build is; the command line decides what it looks like."""
-
-    def begin(self, total: int) -> None:
-        """``total`` bytes are going to be hashed."""
-
-    def at(self, done: int) -> None:
-        """``done`` of them are."""
-
-    def end(self) -> None:
-        """The work has ended, whatever the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,16 +239,3 @@ def run_all(
         control.stop()
         pool.shutdown(wait=True, cancel_futures=True)
         progress.end()
-
-
-class Silence:
-    """Progress that nobody looks at."""
-
-    def begin(self, total: int) -> None:
-        """Nothing."""
-
-    def at(self, done: int) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""

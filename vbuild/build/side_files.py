@@ -13,13 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vbuild.build.materials import (
-    Material,
-    digest_mismatch,
-    group_label,
-    read_material,
-)
-from vbuild.digest import sha256_hex
+from vbuild.build.materials import Material, group_label, read_material
+from vbuild.digest import digest_mismatch, sha256_hex
 from vbuild.errors import InvalidInput
 from vbuild.files import SMALL_FILE_LIMIT, read_small
 from vbuild.manifest import LoadedManifest

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vbuild import _core
-from vbuild.build.run import Inputs, Progress, Silence, opened, run_all
+from vbuild.build.run import Inputs, opened, run_all
+from vbuild.progress import Progress, Silence
 from vbuild.digest import core_error, kernels, weights_digest
 from vbuild.errors import Interrupted
 from vbuild.files import changed

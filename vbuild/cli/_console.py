@@ -24,7 +24,7 @@ from vbuild.report.error import error_lines, hint_line, warning_line
 from vbuild.report.lines import Line, render
 
 if TYPE_CHECKING:
-    from vbuild.build import Progress
+    from vbuild.progress import Progress
 
 __all__ = ["Console", "discard", "tolerate", "use_color"]
 

@@ -18,7 +18,7 @@ Exit status:
   0    yes, done
   1    checked, and the answer is no
   2    the request or an input is malformed
-  3    could not find out: a missing file, a permission, the disk
+  3    could not find out: a missing file, a permission, the disk, the network
   4    the manifest is not locked
   70   a bug in vbuild
   130  interrupted

@@ -19,7 +19,17 @@ import click
 
 from vbuild.cli._console import Console
 
-__all__ = ["PATH", "Session", "common", "force", "inputs", "jobs", "key", "preview"]
+__all__ = [
+    "PATH",
+    "Session",
+    "common",
+    "force",
+    "inputs",
+    "jobs",
+    "key",
+    "preview",
+    "refetch",
+]
 
 Parameters = ParamSpec("Parameters")
 Execute: TypeAlias = Callable[..., int]
@@ -62,6 +72,15 @@ def inputs(function: Execute) -> Execute:
         help="The directory of a delta; once for each delta, in the manifest's order.",
     )
     return base(delta(function))
+
+
+def refetch(function: Execute) -> Execute:
+    """Add ``--refetch``: damaged files of the cache are downloaded again."""
+    return click.option(
+        "--refetch",
+        is_flag=True,
+        help="Hash the Hub's files in the cache, and download again what is not as pinned.",
+    )(function)
 
 
 def key(function: Execute) -> Execute:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from vbuild.cli._console import Console
-from vbuild.cli._options import PATH, common, force, inputs, jobs, key
+from vbuild.cli._options import PATH, common, force, inputs, jobs, key, refetch
 from vbuild.errors import InvalidInput
 
 if TYPE_CHECKING:
     from vbuild.build import Prepared
     from vbuild.commands.signing import SigningKey
+    from vbuild.manifest import LoadedManifest
+    from vbuild.sources.fetch import Pending
 
 __all__ = ["command"]
 
@@ -27,6 +29,8 @@ __all__ = ["command"]
 @click.option("--unsigned", is_flag=True, help="Do not sign.")
 @jobs
 @force("the output of an earlier build")
+@click.option("--offline", is_flag=True, help="Download nothing: use what is there, or fail.")
+@refetch
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @common
 def command(
@@ -39,16 +43,21 @@ def command(
     unsigned: bool,
     jobs: int | None,
     force: bool,
+    offline: bool,
+    refetch: bool,
     dry_run: bool,
 ) -> int:
     """Build the model that MANIFEST describes, sign it and publish it.
 
-    The inputs are verified against their pins while they are read. The output appears at once and
-    whole, or not at all; DIR.attest beside it has SHA256SUMS and the provenance. If the build is
-    interrupted, the same command goes on where it stopped.
+    What is missing of hf:// inputs is downloaded first. The inputs are verified against their pins
+    while they are read. The output appears at once and whole, or not at all; DIR.attest beside it
+    has SHA256SUMS and the provenance. If the build is interrupted, the same command goes on where
+    it stopped.
     """
     if key is not None and unsigned:
         raise InvalidInput("usage", "--key and --unsigned exclude each other")
+    if offline and refetch:
+        raise InvalidInput("usage", "--offline and --refetch exclude each other")
     if dry_run:
         from vbuild.cli.plan import show
 
@@ -56,9 +65,13 @@ def command(
     from vbuild.cli._passphrase import ask_once
     from vbuild.commands.apply import apply, default_out
     from vbuild.report import apply as report
+    from vbuild.report import fetch as fetch_report
 
     target: Path | None = out
     license: str | None = None
+
+    def on_fetch(loaded: LoadedManifest, pending: Pending) -> None:
+        console.note(*fetch_report.opening(loaded.manifest, pending))
 
     def on_start(prepared: Prepared, signer: SigningKey | None) -> None:
         nonlocal target, license
@@ -79,7 +92,10 @@ def command(
         unsigned=unsigned,
         jobs=jobs,
         force=force,
+        offline=offline,
+        refetch=refetch,
         progress=console.progress(),
+        on_fetch=on_fetch,
         on_start=on_start,
         ask_passphrase=ask_once,
     )

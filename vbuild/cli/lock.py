@@ -23,12 +23,13 @@ def command(
 ) -> int:
     """Write the size and the digest of every input into MANIFEST, in place.
 
+    Of a repository of the Hub, it asks for the commit, sizes and digests, and downloads no weights.
     Comments and order are kept. What is pinned already is compared and never replaced.
     """
     from vbuild.commands.lock import lock
     from vbuild.report import lock as report
 
-    result = lock(manifest, base=base, delta=delta, check=check)
+    result = lock(manifest, base=base, delta=delta, check=check, progress=console.progress())
     status = report.exit_status(result)
     console.result(report.lines(manifest, result, check=check), wrong=status != 0)
     if status == 4:

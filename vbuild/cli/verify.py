@@ -65,12 +65,13 @@ def command(
         threshold=1 if threshold is None else threshold,
         attestations=attestations,
         name=name,
+        progress=console.progress(),
     )
     quiet = console.quiet
     if isinstance(verdict, InputsVerdict):
         lines = report.inputs_lines(verdict, problems_only=quiet)
         fields = report.inputs_document(str(target), verdict)
-        status, hint = report.inputs_status(verdict), None
+        status, hint = report.inputs_status(verdict), report.inputs_hint(verdict)
         explained = tuple(report.details(verdict.inputs))
     else:
         lines = report.tree_lines(verdict, problems_only=quiet)

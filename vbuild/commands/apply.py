@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbuild.build import Built, Prepared, Progress, Sealed, build, prepare
+from vbuild.build import Built, Prepared, Sealed, build, prepare
 from vbuild.commands.buildinfo import build_info
 from vbuild.commands.evidence import evidence
+from vbuild.commands.fetch import fetch_inputs
 from vbuild.commands.signing import SigningKey, signing_key
-from vbuild.manifest import load_manifest
+from vbuild.manifest import LoadedManifest, load_manifest
+from vbuild.progress import Progress
+from vbuild.sources.fetch import Pending
 
 __all__ = ["Applied", "apply", "default_out"]
 
@@ -44,18 +47,25 @@ def apply(
     unsigned: bool = False,
     jobs: int | None = None,
     force: bool = False,
+    offline: bool = False,
+    refetch: bool = False,
     progress: Progress | None = None,
+    on_fetch: Callable[[LoadedManifest, Pending], None] | None = None,
     on_start: Callable[[Prepared, SigningKey | None], None] | None = None,
     ask_passphrase: Callable[[str], bytes] | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Applied:
     """Build the model of ``manifest`` into ``out`` (default: ``build/NAME``).
 
-    ``on_start`` is called when everything is planned and nothing is written yet: the place to show
-    the licence. Errors: those of the manifest, build and attest rooms.
+    What is missing of ``hf://`` inputs is downloaded first, unless ``offline``; ``refetch`` as for
+    :func:`vbuild.fetch`. ``on_fetch`` is called before that if there is something to download,
+    ``on_start`` when everything is planned and nothing is written yet: the places to show the
+    licence. Errors: those of the manifest, sources, build and attest rooms.
     """
     start = time.monotonic()
     loaded = load_manifest(manifest)
+    if not offline:
+        fetch_inputs(loaded, base, delta, refetch=refetch, progress=progress, on_start=on_fetch)
     prepared = prepare(loaded, base, delta)
     signer = None if unsigned else signing_key(key, environment, ask_passphrase)
     if on_start is not None:

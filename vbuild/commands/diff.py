@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbuild.build import Progress
 from vbuild.build.weigh import weigh
 from vbuild.diff import Comparison, Side, compare, open_side
 from vbuild.diff.side import inputs
+from vbuild.progress import Progress
 
 __all__ = ["Differed", "diff"]
 

@@ -18,8 +18,8 @@ from vbuild.errors import VbuildError
 
 __all__ = ["Finding", "doctor"]
 
-_NEEDED = ("click", "msgspec", "pycryptodome", "rich", "sentencepiece", "tomli")
-_OPTIONAL = {"huggingface_hub": "hf:// inputs, in a later version", "gguf": "GGUF output, later"}
+_NEEDED = ("click", "huggingface_hub", "msgspec", "pycryptodome", "rich", "sentencepiece", "tomli")
+_OPTIONAL = {"gguf": "GGUF output, later"}
 
 
 @dataclass(frozen=True, slots=True)

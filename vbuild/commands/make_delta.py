@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbuild.build import Progress
 from vbuild.delta import DeltaOp, Made, Wanted, make
 from vbuild.diff import Side, open_side
 from vbuild.errors import InvalidInput
 from vbuild.manifest.schema import NAME_PATTERN, SIZE_PATTERN
+from vbuild.progress import Progress
 from vbuild.sources import check_uri
 
 __all__ = ["DeltaMade", "make_delta"]

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbuild.attest.verify import TreeVerdict, verify_tree
-from vbuild.build.materials import InputVerdict, locate, verify_materials
+from vbuild.build.materials import InputVerdict, verify_inputs
 from vbuild.commands.signing import trust
-from vbuild.digest import hash_files
+from vbuild.digest import watched
 from vbuild.errors import Unavailable
 from vbuild.files import os_error, read_small
 from vbuild.manifest import load_manifest, require_locked
+from vbuild.progress import Progress
 
 __all__ = ["InputsVerdict", "verify"]
 
@@ -41,12 +42,14 @@ def verify(
     attestations: Path | None = None,
     name: str | None = None,
     environment: Mapping[str, str] = os.environ,
+    progress: Progress | None = None,
 ) -> TreeVerdict | InputsVerdict:
     """Verify ``target``: a model directory, or a manifest's inputs if it is a file.
 
     A mismatch is a result. ``key`` are files of trusted public keys (default: the user's own and
     trusted ones); ``attestations`` is a directory of further bundles (``*.sig``, ``*.json``) from
-    other rebuilders; ``name`` is the model that the signature has to be for.
+    other rebuilders; ``name`` is the model that the signature has to be for. ``progress`` hears of
+    the bytes that are hashed.
     """
     if not os.path.lexists(target):
         raise Unavailable("file-missing", "no such model directory or manifest", where=str(target))
@@ -54,14 +57,15 @@ def verify(
         return verify_tree(
             target,
             trust(key, environment),
-            hash_files=hash_files,
+            hash_files=watched(progress),
             attestations=() if attestations is None else _bundles(attestations),
             threshold=threshold,
             expected_name=name,
         )
     loaded = load_manifest(target)
     require_locked(loaded)
-    return InputsVerdict(loaded.manifest.name, verify_materials(locate(loaded, base, delta)))
+    inputs = verify_inputs(loaded, base, delta, hash_files=watched(progress))
+    return InputsVerdict(loaded.manifest.name, inputs)
 
 
 def _bundles(directory: Path) -> list[tuple[str, bytes]]:

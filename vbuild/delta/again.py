@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from vbuild.build import Progress
 from vbuild.build.prepare import Prepared
 from vbuild.build.run import Input
 from vbuild.build.side_files import EMBEDDINGS
@@ -20,6 +19,7 @@ from vbuild.diff.side import InputFile
 from vbuild.files import Identity
 from vbuild.plan import FileRef
 from vbuild.plan.claim import Recipe, Step, View
+from vbuild.progress import Progress
 from vbuild.table import Op
 from vbuild.tensors import Tensor
 

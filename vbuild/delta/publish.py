@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vbuild import _core
 from vbuild.attest.sums import format_sums
-from vbuild.build import Progress, Silence, attest_directory
+from vbuild.build import attest_directory
 from vbuild.build.materials import Material
 from vbuild.build.output import check_output
 from vbuild.build.prepare import Prepared, prepare_located
@@ -42,6 +42,7 @@ from vbuild.manifest.schema import decimal_size
 from vbuild.plan import INDEX_NAME, FileRef, Plan, plan_of
 from vbuild.plan.layout import layout
 from vbuild.plan.order import InputLayout
+from vbuild.progress import Progress, Silence
 from vbuild.tokenizer import CONFIG_FILES, TOKENIZER_FILES
 
 __all__ = ["MANIFEST_NAME", "Made", "Wanted", "make"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vbuild import _core
-from vbuild.build.run import Inputs, Progress, Silence, opened, run_all
+from vbuild.build.run import Inputs, opened, run_all
 from vbuild.build.weigh import first_part
 from vbuild.diff.compare import Comparison, Measured, Pair, pair_up
 from vbuild.diff.side import Side, inputs
@@ -22,6 +22,7 @@ from vbuild.plan import FileRef
 from vbuild.plan.claim import Band, Recipe, Step, View
 from vbuild.plan.lower import Draft, lower
 from vbuild.plan.order import InputLayout, Program, unhashed
+from vbuild.progress import Progress, Silence
 from vbuild.table import Op
 
 __all__ = ["BATCH", "MeasuringTask", "batches", "compare", "run_measuring"]

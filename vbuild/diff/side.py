@@ -14,7 +14,7 @@ from pathlib import Path
 from vbuild.errors import Unavailable
 from vbuild.files import Identity
 from vbuild.formats import Checkpoint, open_checkpoint
-from vbuild.manifest.discover import discover
+from vbuild.manifest.discover import discover, place_of_directory
 from vbuild.plan import FileRef
 
 __all__ = ["InputFile", "Inputs", "Side", "open_side"]
@@ -53,7 +53,7 @@ def open_side(path: Path, label: str) -> Side:
     Raises InvalidInput for what is malformed, Unavailable for what is missing.
     """
     if os.path.isdir(path):  # noqa: PTH112 (also answers where it may not look)
-        files = {name: path / name for name in discover(path, "auto", (), ())}
+        files = {name: path / name for name in discover(place_of_directory(path), "auto", (), ())}
         return Side(path, label, path, files, open_checkpoint(files, str(path)))
     if not os.path.lexists(path):
         raise Unavailable("file-missing", "no such file", where=str(path))

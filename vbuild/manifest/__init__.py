@@ -3,7 +3,8 @@
 - ``schema.py`` is the language, ``check.py`` its rules across keys, ``load.py`` the way in;
   ``lock.py`` pins, ``schema_export.py`` describes the language to editors; these two are imported
   by the commands that need them only.
-- Reads TOML text and, to lock, the inputs' directories; knows nothing of tensors' bytes.
+- Reads TOML text and, to lock, the inputs' directories and what the Hub says; knows nothing of
+  tensors' bytes.
 """
 
 from vbuild.manifest.globs import glob_match

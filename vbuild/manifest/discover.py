@@ -1,7 +1,8 @@
-"""Which files of a directory an input consists of, for ``vbuild lock`` only.
+"""Which files of a directory or repository an input consists of, for ``vbuild lock`` only.
 
 - A build never lists a directory; locking does it once, and writes down what it found.
-- Weights: what an index lists, with the index; else the single file of the usual name; else the
+- Weights: what an index lists, with the index; else the single file of the usual name; else a LoRA
+  adapter with its configuration; else Meta's ``consolidated.NN.pth`` with ``params.json``; else the
   only file, or the only numbered set, with the format's suffix. safetensors before torch.
 - Beside them: the configuration, tokenizer and ``output.copy`` files that the manifest takes
   from this input.
@@ -10,7 +11,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,16 +25,43 @@ from vbuild.manifest.paths import clean_relative_path, path_fault
 from vbuild.manifest.schema import Manifest
 from vbuild.tokenizer import CONFIG_FILES, TOKENIZER_FILES
 
-__all__ = ["companions", "discover"]
+__all__ = ["Place", "companions", "discover", "place_of_directory"]
 
 _USUAL: Final = (
     ("safetensors", "model.safetensors.index.json", "model.safetensors"),
     ("torch", "pytorch_model.bin.index.json", "pytorch_model.bin"),
 )
+_ADAPTERS: Final = (("safetensors", "adapter_model.safetensors"), ("torch", "adapter_model.bin"))
+_ADAPTER_CONFIG: Final = "adapter_config.json"
+_META: Final = re.compile(r"consolidated\.[0-9]{2}\.pth")
+_META_CONFIG: Final = "params.json"
 _NUMBERED = re.compile(r"(.*[^0-9])[0-9]+-of-([0-9]+)(\.[a-z]+)")
 _NOT_WEIGHTS = re.compile(
     r"training_args\.bin|(optimizer|scheduler|scaler|rng_state.*)\.(bin|pth?)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an input's files are: their ``names``, and ``read(name)`` for a small one's bytes.
+
+    ``label`` names it in errors.
+    """
+
+    label: str
+    names: Collection[str]
+    read: Callable[[str], bytes]
+
+
+def place_of_directory(directory: Path) -> Place:
+    """The files in ``directory`` itself."""
+    try:
+        names = frozenset(entry.name for entry in directory.iterdir())
+    except OSError as e:
+        raise os_error(e, str(directory), "list") from e
+    return Place(
+        str(directory), names, lambda name: read_small(directory / name, str(directory / name))
+    )
 
 
 def companions(manifest: Manifest, path: KeyPath) -> tuple[list[str], list[str]]:
@@ -53,7 +82,7 @@ def companions(manifest: Manifest, path: KeyPath) -> tuple[list[str], list[str]]
 
 
 def discover(
-    directory: Path, container: str, optional: Sequence[str], required: Sequence[str]
+    place: Place, container: str, optional: Sequence[str], required: Sequence[str]
 ) -> list[str]:
     """The names of the input's files, sorted; ``container`` is the input's ``format``.
 
@@ -61,22 +90,28 @@ def discover(
     Unavailable (``no-weights``) where there are none. Whether those that are ``required`` or that
     an index lists are there is not looked at.
     """
-    try:
-        names = sorted(entry.name for entry in directory.iterdir())
-    except OSError as e:
-        raise os_error(e, str(directory), "list") from e
-    present = {name for name in names if path_fault(name) is None}
+    present = {name for name in place.names if path_fault(name) is None and "/" not in name}
     found = set(required) | (present & set(optional))
-    return sorted(found | set(_weights(directory, present, container)))
+    return sorted(found | set(_weights(place, present, container)))
 
 
-def _weights(directory: Path, present: set[str], container: str) -> list[str]:
+def _weights(place: Place, present: set[str], container: str) -> list[str]:
     for kind, index, single in _USUAL:
         if container in ("auto", kind):
             if index in present:
-                return [index, *_listed(directory, index)]
+                return [index, *_listed(place, index)]
             if single in present:
                 return [single]
+    for kind, adapter in _ADAPTERS:
+        if container in ("auto", kind) and adapter in present:
+            return [*(present & {_ADAPTER_CONFIG}), adapter]
+    meta = sorted(name for name in present if _META.fullmatch(name))
+    if meta and container in ("auto", "meta-llama"):
+        return [*meta, *(present & {_META_CONFIG})]
+    return _by_suffix(place, present, container)
+
+
+def _by_suffix(place: Place, present: set[str], container: str) -> list[str]:
     wanted = [fmt for fmt in FORMATS if container in ("auto", fmt.name)]
     for fmt in wanted:
         candidates = sorted(
@@ -90,14 +125,14 @@ def _weights(directory: Path, present: set[str], container: str) -> list[str]:
             raise InvalidInput(
                 "weights-unclear",
                 f"{len(candidates)} files could be the weights",
-                where=str(directory),
+                where=place.label,
                 got=", ".join(candidates[:4]),
                 hint='list the right ones under `files`, as "NAME" = {}, and lock again',
             )
     raise Unavailable(
         "no-weights",
-        "no weights in this directory",
-        where=str(directory),
+        "no weights here",
+        where=place.label,
         expected=" or ".join(suffix for fmt in wanted for suffix in fmt.suffixes),
     )
 
@@ -109,10 +144,9 @@ def _is_one_set(names: Sequence[str]) -> bool:
     return len(sets) == 1 and all(m is not None and int(m[2]) == len(names) for m in matches)
 
 
-def _listed(directory: Path, index: str) -> tuple[str, ...]:
+def _listed(place: Place, index: str) -> tuple[str, ...]:
     """The shards that the index of shards lists, sorted."""
-    data = read_small(directory / index, str(directory / index))
-    shards = parse_index(data, index).shards
+    shards = parse_index(place.read(index), index).shards
     for shard in shards:
-        clean_relative_path(shard, str(directory / index))
+        clean_relative_path(shard, f"{place.label}/{index}")
     return shards

@@ -2,7 +2,8 @@
 
 - Text is only inserted, at the places that ``outline.py`` has found: into the braces of an inline
   table, or as lines behind a table's last key. (An editor of TOML documents is not used: it moves
-  sections where ``[[delta]]`` tables do not follow each other.)
+  sections where ``[[delta]]`` tables do not follow each other.) Only a ``uri`` is replaced, where
+  a commit takes the place of a branch.
 - A ``files`` that is missing goes right behind the keys of its table, as ``[base.files]`` or
   ``[delta.files]``, one line per file, sorted by name.
 - The result is parsed again. If it does not say exactly what was meant, nothing is written.
@@ -22,7 +23,7 @@ from vbuild.errors import InvalidInput
 from vbuild.manifest.load import parse_toml
 from vbuild.manifest.outline import Home, KeyPath, Outline, format_path
 
-__all__ = ["Pin", "pinned_text"]
+__all__ = ["NewUri", "Pin", "pinned_text"]
 
 Node: TypeAlias = Any
 """A part of a parsed TOML document."""
@@ -60,6 +61,25 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class NewUri:
+    """``uri`` instead of what the key ``place``, ``(…, "uri")``, says."""
+
+    place: KeyPath
+    uri: str
+
+    def set_in(self, document: Node) -> None:
+        """Set it in a parsed document."""
+        _lookup(document, self.place[:-1])["uri"] = self.uri
+
+    def replacement(self, text: str, outline: Outline) -> _Insertion:
+        """The string of the same kind, basic or literal, with the new URI in it."""
+        begin, end = outline.uris[self.place]
+        quotes = text[begin : begin + 3]
+        quotes = quotes if quotes in ('"""', "'''") else quotes[0]
+        return _Insertion(begin, end, f"{quotes}{self.uri}{quotes}")
+
+
+@dataclass(frozen=True, slots=True)
 class _Insertion:
     """``text`` instead of what stands from ``begin`` to ``end``, offsets with LF line ends."""
 
@@ -68,8 +88,10 @@ class _Insertion:
     text: str
 
 
-def pinned_text(data: bytes, outline: Outline, pins: Sequence[Pin]) -> bytes:
-    """``data``, a manifest, with ``pins``; ``data`` itself where it has them all.
+def pinned_text(
+    data: bytes, outline: Outline, pins: Sequence[Pin], uris: Sequence[NewUri] = ()
+) -> bytes:
+    """``data``, a manifest, with ``pins`` and ``uris``; ``data`` itself where it has them all.
 
     InvalidInput (``lock-layout``) where they cannot be put into the way it is written.
     """
@@ -77,24 +99,26 @@ def pinned_text(data: bytes, outline: Outline, pins: Sequence[Pin]) -> bytes:
     text = original.replace("\r\n", "\n")
     before = parse_toml(text, outline.where)
     meant = copy.deepcopy(before)
-    for pin in pins:
-        pin.set_in(meant)
+    changes: list[Pin | NewUri] = [*pins, *uris]
+    for new in changes:
+        new.set_in(meant)
     if meant == before:
         return data
     try:
-        new = _applied(original, _insertions(text, outline, before, pins))
-        written = parse_toml(new.replace("\r\n", "\n"), outline.where) == meant
+        replaced = [uri.replacement(text, outline) for uri in uris]
+        edited = _applied(original, [*_insertions(text, outline, before, pins), *replaced])
+        written = parse_toml(edited.replace("\r\n", "\n"), outline.where) == meant
     except (InvalidInput, LookupError, ValueError):
         written = False
     if not written:
         raise InvalidInput(
             "lock-layout",
             "the pins cannot be written into a table that is laid out like this",
-            where=outline.place(pins[0].place),
+            where=outline.place(changes[0].place),
             expected='a table [base.files] or [delta.files] with lines "NAME" = {}',
-            got=format_path(pins[0].place),
+            got=format_path(changes[0].place),
         )
-    return new.encode("utf-8")
+    return edited.encode("utf-8")
 
 
 def _lookup(document: Node, path: KeyPath) -> Node:
@@ -177,7 +201,7 @@ def _end_of_table(text: str, at: int) -> int:
     return end if _BLANK_OR_END.match(text, end) else at
 
 
-def _applied(original: str, insertions: Iterator[_Insertion]) -> str:
+def _applied(original: str, insertions: Sequence[_Insertion]) -> str:
     """``original`` with the insertions; new lines end as its own do, LF where these differ."""
     returns = [m.start() - i for i, m in enumerate(re.finditer("\r\n", original))]
     newline = "\r\n" if len(returns) == original.count("\n") > 0 else "\n"

@@ -2,6 +2,8 @@
 
 - A file that ``files`` lists gets the pin that it lacks; an input without ``files`` gets the
   table, with what ``discover.py`` finds. What is pinned already is compared and never replaced.
+- Of a repository of the Hub, the Hub says sizes and digests, and the commit, which takes the
+  place of a branch in the ``uri``; no weights are downloaded (``lock_hub.py``).
 - Comments, order, line ends and the file's mode stay as they are. The new text is parsed again
   before it is written: it must say what the old one said, and the pins.
 - With ``check`` nothing is written: gaps and untrue pins are the result.
@@ -14,44 +16,58 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbuild.errors import InvalidInput, Mismatch, NotLocked, VbuildError
+from vbuild.digest import digest_mismatch, size_mismatch
+from vbuild.errors import InvalidInput, NotLocked, VbuildError
 from vbuild.files import Identity, InputFile, changed, os_error, read_small, write_atomic
 from vbuild.formats.registry import HEAD, check_lfs_pointer
 from vbuild.manifest.check import inputs
-from vbuild.manifest.discover import companions, discover
-from vbuild.manifest.edit import Pin, pinned_text
+from vbuild.manifest.discover import companions, discover, place_of_directory
+from vbuild.manifest.edit import NewUri, Pin, pinned_text
 from vbuild.manifest.load import LoadedManifest, load_manifest, lock_command, unpinned_paths
+from vbuild.manifest.lock_hub import look_up
 from vbuild.manifest.outline import KeyPath, format_path
-from vbuild.sources import resolve
+from vbuild.manifest.schema import Base, Delta
+from vbuild.sources import repository_of, resolve
 
 __all__ = ["HashFiles", "LockResult", "lock_manifest"]
 
 HashFiles = Callable[[Sequence[Path]], Sequence[str]]
 """Paths -> their SHA-256 digests in hexadecimal, in the same order."""
 
+_HINT = "get the right file, or delete the pin to accept this one"
+
 
 @dataclass(frozen=True, slots=True)
 class LockResult:
     """``changed``: the manifest was rewritten; ``text``: its bytes now.
 
-    ``problems`` (with ``check`` only): a NotLocked for each gap, a Mismatch for each pin that is
-    not true; empty if the manifest is locked and its pins hold.
+    ``pinned`` files have a size or a digest that they did not have; ``resolved`` are the URIs
+    that have got a commit. ``problems`` (with ``check`` only): a NotLocked for each gap, a Mismatch
+    for each pin that is not true; empty if the manifest is locked and its pins hold.
     """
 
     changed: bool
     text: bytes
     problems: tuple[VbuildError, ...]
+    pinned: int = 0
+    resolved: tuple[NewUri, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file to pin: where its pin stands or goes, where it is, and what is known of it."""
+    """A file to pin: where its pin stands or goes, what the pin says, and what the file is.
+
+    ``name`` is for messages. A file on this machine has a ``path`` and an ``identity``; of one
+    that only the Hub has, the ``digest`` is known.
+    """
 
     place: KeyPath
-    path: Path
-    size: int | None
-    sha256: str | None
-    identity: Identity
+    pinned: tuple[int | None, str | None]
+    name: str
+    size: int
+    path: Path | None = None
+    identity: Identity | None = None
+    digest: str | None = None
 
 
 def lock_manifest(
@@ -65,7 +81,8 @@ def lock_manifest(
     """Pin the inputs of the manifest ``path`` in place, or say what ``check`` finds.
 
     ``base`` and ``delta`` are directories that replace the URIs, the deltas in order. Raises
-    Mismatch where an existing pin is not true, Unavailable where an input is missing.
+    Mismatch where an existing pin is not true, Unavailable where an input is missing or the Hub
+    does not answer.
     """
     loaded = load_manifest(path)
     if len(delta) > len(loaded.manifest.delta):
@@ -76,45 +93,71 @@ def lock_manifest(
             expected=f"at most {len(loaded.manifest.delta)}",
             got=len(delta),
         )
-    files = _collect(loaded, [base, *delta], check)
+    overrides = [base, *delta, *[None] * (len(loaded.manifest.delta) - len(delta))]
+    files, uris = _collect(loaded, overrides, check)
     pins, problems = _judge(loaded, files, hash_files)
     if check:
-        return LockResult(False, loaded.data, (*_gaps(loaded), *problems))
+        return LockResult(False, loaded.data, (*_gaps(loaded, overrides), *problems))
     if problems:
         raise problems[0]
-    text = pinned_text(loaded.data, loaded.outline, pins)
+    text = pinned_text(loaded.data, loaded.outline, pins, uris)
     if text != loaded.data:
         _write(path, loaded.data, text)
-    return LockResult(text != loaded.data, text, ())
+    pinned = sum(None in f.pinned for f in files if f.place[-2] == "files")
+    return LockResult(text != loaded.data, text, (), pinned, tuple(uris))
 
 
-def _collect(loaded: LoadedManifest, overrides: Sequence[Path | None], check: bool) -> list[_File]:
-    manifest, here = loaded.manifest, loaded.path.parent
+def _collect(
+    loaded: LoadedManifest, overrides: Sequence[Path | None], check: bool
+) -> tuple[list[_File], list[NewUri]]:
+    """Every file to pin, and the URIs that get a commit."""
     files: list[_File] = []
-    for i, (path, side) in enumerate(inputs(manifest)):
-        option = "--delta" if i else "--base"
-        override = overrides[i] if i < len(overrides) else None
-        if check and not side.files:
+    uris: list[NewUri] = []
+    for (path, side), override in zip(inputs(loaded.manifest), overrides, strict=True):
+        if check and (not side.files or not _is_fixed(side, override)):
             continue  # one of the gaps: nothing to compare
-        source = resolve(side.uri, here, override, option=option)
-        names = sorted(side.files)
-        if not names:
-            names = discover(source.directory, side.format, *companions(manifest, path))
-        for name in names:
-            pin = side.files.get(name)
-            size, sha256 = (pin.size, pin.sha256) if pin else (None, None)
-            files.append(_file((*path, "files", name), source.path(name), size, sha256))
-    tokenizer = manifest.tokenizer
+        repository = repository_of(side.uri, override)
+        if repository is None:
+            files += _local(loaded, path, side, override)
+            continue
+        found = look_up(loaded.manifest, path, side, repository)
+        if found.repository != repository:
+            uris.append(NewUri((*path, "uri"), found.repository.uri))
+        for name, remote in sorted(found.files.items()):
+            place, pinned = (*path, "files", name), _pinned(side, name)
+            label = f"{found.repository.uri}/{name}"
+            if remote.path is None:
+                files.append(_File(place, pinned, label, remote.size, digest=remote.sha256))
+            else:
+                files.append(_file(place, pinned, remote.path))
+    tokenizer = loaded.manifest.tokenizer
     if tokenizer is not None and tokenizer.tokens is not None:
-        place = ("tokenizer", "tokens_sha256")
-        files.append(_file(place, here / tokenizer.tokens, None, tokenizer.tokens_sha256))
-    return files
+        tokens = loaded.path.parent / tokenizer.tokens
+        files.append(_file(("tokenizer", "tokens_sha256"), (None, tokenizer.tokens_sha256), tokens))
+    return files, uris
 
 
-def _file(place: KeyPath, path: Path, size: int | None, sha256: str | None) -> _File:
+def _local(
+    loaded: LoadedManifest, path: KeyPath, side: Base | Delta, override: Path | None
+) -> list[_File]:
+    option = "--base" if path == ("base",) else "--delta"
+    source = resolve(side.uri, loaded.path.parent, override, option=option)
+    names = sorted(side.files)
+    if not names:
+        place = place_of_directory(source.directory)
+        names = discover(place, side.format, *companions(loaded.manifest, path))
+    return [_file((*path, "files", n), _pinned(side, n), source.path(n)) for n in names]
+
+
+def _pinned(side: Base | Delta, name: str) -> tuple[int | None, str | None]:
+    pin = side.files.get(name)
+    return (None, None) if pin is None else (pin.size, pin.sha256)
+
+
+def _file(place: KeyPath, pinned: tuple[int | None, str | None], path: Path) -> _File:
     with InputFile(path, str(path)) as f:
         check_lfs_pointer(f.pread(0, min(f.size, HEAD)), f.name)
-        return _File(place, path, size, sha256, f.identity)
+        return _File(place, pinned, str(path), f.size, path, f.identity)
 
 
 def _judge(
@@ -124,34 +167,53 @@ def _judge(
     problems: list[VbuildError] = []
     sized = []
     for f in files:
-        if f.size in (None, f.identity.size):
+        size = f.pinned[0]
+        if size in (None, f.size):
             sized.append(f)
         else:
-            problems.append(_untrue(loaded, f, "size", str(f.size), str(f.identity.size)))
+            assert size is not None
+            where = loaded.place(f.place)
+            problems.append(size_mismatch(where, size, f.size, file=_name(f), hint=_HINT))
     pins = []
-    digests = hash_files([f.path for f in sized]) if sized else ()
-    for f, digest in zip(sized, digests, strict=True):
-        with InputFile(f.path, str(f.path)) as again:
-            if again.identity != f.identity:
-                raise changed(again.name)
-        if f.sha256 not in (None, digest):
-            problems.append(_untrue(loaded, f, "sha256", str(f.sha256), digest))
-        pins.append(Pin(f.place, f.identity.size, digest))
+    for f, digest in zip(sized, _digests(sized, hash_files), strict=True):
+        sha256 = f.pinned[1]
+        if sha256 is not None and sha256 != digest:
+            where = loaded.place(f.place)
+            problems.append(digest_mismatch(where, sha256, digest, file=_name(f), hint=_HINT))
+        pins.append(Pin(f.place, f.size, digest))
     return pins, problems
 
 
-def _untrue(loaded: LoadedManifest, f: _File, key: str, pinned: str, actual: str) -> Mismatch:
-    return Mismatch(
-        f"{key}-mismatch",
-        f"{format_path(f.place)}: {f.path} has another {key} than the manifest says",
-        where=loaded.place(f.place),
-        expected=pinned,
-        got=actual,
-        hint="get the right file, or delete the pin to accept this one",
-    )
+def _digests(files: Sequence[_File], hash_files: HashFiles) -> list[str]:
+    """The SHA-256 of each file, which is hashed if it is on this machine."""
+    paths = [f.path for f in files if f.path is not None]
+    hashed = iter(hash_files(paths) if paths else ())
+    digests = []
+    for f in files:
+        if f.path is None:
+            assert f.digest is not None
+            digests.append(f.digest)
+            continue
+        digests.append(next(hashed))
+        with InputFile(f.path, f.name) as again:
+            if again.identity != f.identity:
+                raise changed(again.name)
+    return digests
 
 
-def _gaps(loaded: LoadedManifest) -> list[VbuildError]:
+def _name(f: _File) -> str:
+    return f"{format_path(f.place)}: {f.name}"
+
+
+def _is_fixed(side: Base | Delta, override: Path | None) -> bool:
+    """Whether the URI means the same files tomorrow, as far as it says which are meant."""
+    repository = repository_of(side.uri, override)
+    return repository is None or repository.is_commit
+
+
+def _gaps(loaded: LoadedManifest, overrides: Sequence[Path | None]) -> list[VbuildError]:
+    sides = zip(inputs(loaded.manifest), overrides, strict=True)
+    uris = [(*path, "uri") for (path, side), override in sides if not _is_fixed(side, override)]
     return [
         NotLocked(
             "not-locked",
@@ -159,7 +221,7 @@ def _gaps(loaded: LoadedManifest) -> list[VbuildError]:
             where=loaded.place(path),
             hint=lock_command(loaded),
         )
-        for path in unpinned_paths(loaded.manifest)
+        for path in (*uris, *unpinned_paths(loaded.manifest))
     ]
 
 

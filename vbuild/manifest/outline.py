@@ -82,12 +82,14 @@ class Outline:
     """Where the keys of a document stand.
 
     ``lines``: key path -> line, from 1. ``homes``: path of a table -> where it can get another
-    key, as an offset in the text with LF line ends. ``where`` names the document in errors.
+    key, as an offset in the text with LF line ends. ``uris``: path of a ``uri`` that is a string ->
+    where its value begins and ends, with its quotes. ``where`` names the document in errors.
     """
 
     where: str
     lines: Mapping[KeyPath, int]
     homes: Mapping[KeyPath, Home]
+    uris: Mapping[KeyPath, tuple[int, int]]
 
     def line_of(self, path: KeyPath) -> int:
         """The line of ``path``, or of the nearest thing around it that the text has."""
@@ -134,7 +136,7 @@ def scan(text: str, where: str) -> Outline:
     scanner = _Scanner(text, where)
     with contextlib.suppress(_Stop):
         scanner.document()
-    return Outline(where, scanner.lines, scanner.homes)
+    return Outline(where, scanner.lines, scanner.homes, scanner.uris)
 
 
 class _Scanner:
@@ -145,6 +147,7 @@ class _Scanner:
         self.table: KeyPath = ()
         self.lines: dict[KeyPath, int] = {}
         self.homes: dict[KeyPath, Home] = {}
+        self.uris: dict[KeyPath, tuple[int, int]] = {}
         self.arrays: dict[KeyPath, int] = {}  # arrays of tables -> their last index
         self.values = 0
         self.newlines = array("I", (m.start() for m in re.finditer("\n", text)))
@@ -261,6 +264,8 @@ class _Scanner:
             if match is None:
                 raise _Stop
             self.at = match.end()
+            if path[-1] == "uri":
+                self.uris[path] = match.span()
         elif len(self.take(_SCALAR)) > LONGEST_SCALAR:
             self.refuse(
                 "manifest-syntax", "a number is too long", f"at most {LONGEST_SCALAR} characters"

@@ -30,7 +30,10 @@ def lines(manifest: Path, result: LockResult, *, check: bool) -> Iterator[Line]:
     elif check:
         yield line(f"{manifest}: ", styled("locked", "good"), ", and every pin is true")
     elif result.changed:
-        yield line(f"{manifest}: ", styled("locked", "good"))
+        for new in result.resolved:
+            yield line(new.uri)
+        text = f", {counted(result.pinned, 'file')} pinned"
+        yield line(f"{manifest}: ", styled("locked", "good"), text)
     else:
         yield line(f"{manifest}: ", styled("locked", "good"), " already")
 
@@ -46,6 +49,8 @@ def document(manifest: Path, result: LockResult, *, check: bool) -> dict[str, Va
         "check": check,
         "locked": not result.problems,
         "changed": result.changed,
+        "pinned": result.pinned,
+        "resolved": [new.uri for new in result.resolved],
         "exit_status": exit_status(result),
         "problems": [error_fields(problem) for problem in result.problems],
     }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "details",
     "inputs_document",
+    "inputs_hint",
     "inputs_lines",
     "inputs_status",
     "tree_document",
@@ -87,11 +88,15 @@ def details(files: Iterable[FileVerdict | InputVerdict]) -> Iterator[Line]:
     explained = 0
     for file in files:
         name = getattr(file, "name", None) or getattr(file, "label", "")
-        if file.actual is None or file.actual == file.expected:
+        problem = getattr(file, "problem", None)
+        if problem is None and file.actual in (None, file.expected):
             continue
         explained += 1
         if explained > EXPLAINED:
             return
+        if problem is not None:
+            yield line(styled(problem.message, "faint"))
+            continue
         if file.expected is None:
             yield line(styled(f"{name} is {file.actual}", "faint"))
         else:
@@ -128,13 +133,20 @@ def tree_document(target: str, verdict: TreeVerdict) -> dict[str, Value]:
 def _input_status(verdict: InputVerdict) -> str:
     if verdict.ok:
         return "OK"
-    return "MISSING" if verdict.actual is None else "FAILED"
+    return "MISSING" if verdict.missing else "FAILED"
 
 
 def inputs_status(verdict: InputsVerdict) -> int:
-    """0 for yes, 1 for no, or what an input that could not be judged says."""
-    problems = [i.problem.exit_status for i in verdict.inputs if i.problem is not None]
-    return 0 if verdict.ok else max(problems, default=1)
+    """0 for yes, 1 if an input has failed, 3 if all that is known is that some are missing."""
+    if verdict.ok:
+        return 0
+    return 3 if all(item.ok or item.missing for item in verdict.inputs) else 1
+
+
+def inputs_hint(verdict: InputsVerdict) -> str | None:
+    """What the first problem says to do."""
+    problems = [item.problem for item in verdict.inputs if item.problem is not None]
+    return problems[0].hint if problems else None
 
 
 def inputs_lines(verdict: InputsVerdict, *, problems_only: bool = False) -> Iterator[Line]:
@@ -143,13 +155,16 @@ def inputs_lines(verdict: InputsVerdict, *, problems_only: bool = False) -> Iter
         if not problems_only or not item.ok:
             yield _file_line(item.label, _input_status(item))
     if not problems_only or not verdict.ok:
-        wrong = sum(not item.ok for item in verdict.inputs)
-        total = counted(len(verdict.inputs), "file")
-        text = (
-            f"{wrong} failed (of {len(verdict.inputs)} pinned)" if wrong else f"{total} as pinned"
-        )
-        text = f"inputs of {verdict.name}, {text}"
-        yield _verdict(verdict.ok, text)
+        statuses = [_input_status(item) for item in verdict.inputs]
+        wrong = [
+            f"{statuses.count(status)} {status.lower()}"
+            for status in ("FAILED", "MISSING")
+            if status in statuses
+        ]
+        text = f"{', '.join(wrong)} (of {len(statuses)} pinned)"
+        if verdict.ok:
+            text = f"{counted(len(statuses), 'file')} as pinned"
+        yield _verdict(verdict.ok, f"inputs of {verdict.name}, {text}")
 
 
 def inputs_document(target: str, verdict: InputsVerdict) -> dict[str, Value]:

@@ -1,14 +1,18 @@
-"""A URI -> a directory of local files.
+"""A URI -> a directory of local files, and how they get there.
 
 - One module per scheme; :data:`SCHEMES` names them, and nothing else knows a scheme.
 - ``--base PATH`` and ``--delta PATH`` say where a local copy is: the URI is then checked for
   its form only and not followed.
-- A source opens nothing and lists nothing: it turns the keys of ``files`` into paths.
+- A source opens nothing and lists nothing: it turns the keys of ``files`` into paths. Those of
+  ``hf:`` lie in the cache of the Hub's client, whether they have been downloaded or not.
+- ``fetch`` downloads them; only it and ``hub_client``, which it loads when there is something to
+  download, know the network.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import stat
 from collections.abc import Callable, Mapping
@@ -18,25 +22,34 @@ from types import MappingProxyType
 
 from vbuild.errors import InvalidInput, Unavailable
 from vbuild.files import os_error
-from vbuild.sources import hub, local
+from vbuild.sources import hub, hub_cache, local
+from vbuild.sources.hub import Repository
 
-__all__ = ["SCHEMES", "Scheme", "Source", "check_uri", "resolve"]
+__all__ = ["SCHEMES", "Repository", "Scheme", "Source", "check_uri", "repository_of", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """A kind of URI: ``check(rest of the URI, where)`` judges its form.
 
-    ``directory(rest, the manifest's directory)`` is where its files are; None where the scheme
-    may stand in a manifest, but only a local copy can be used yet.
+    ``directory(rest, the manifest's directory)`` is where its files are. ``fetched``: they are
+    downloaded to there, so that nothing need be there yet.
     """
 
     check: Callable[[str, str | None], None]
-    directory: Callable[[str, Path], Path] | None
+    directory: Callable[[str, Path], Path]
+    fetched: bool = False
+
+
+def _snapshot(rest: str, manifest_dir: Path) -> Path:
+    return hub_cache.snapshot(hub_cache.cache_directory(os.environ), hub.parse(rest))
 
 
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(
-    {"file": Scheme(local.check, local.directory), "hf": Scheme(hub.check, None)}
+    {
+        "file": Scheme(local.check, local.directory),
+        "hf": Scheme(hub.check, _snapshot, fetched=True),
+    }
 )
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.+)", re.DOTALL)
@@ -44,10 +57,14 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The local files of one input: ``uri`` as the manifest has it, and where they are."""
+    """The local files of one input: ``uri`` as the manifest has it, and where they are.
+
+    ``fetched``: in the cache of a client, which may not have downloaded them yet.
+    """
 
     uri: str
     directory: Path
+    fetched: bool = False
 
     def path(self, key: str) -> Path:
         """The file with the name ``key``, a clean relative path with ``/`` (not looked at)."""
@@ -87,6 +104,12 @@ def check_uri(uri: str, where: str | None = None) -> tuple[str, str]:
     return scheme, rest
 
 
+def repository_of(uri: str, override: Path | None = None) -> Repository | None:
+    """The repository of the Hub that ``uri`` names, or None if its files are on this machine."""
+    scheme, rest = check_uri(uri)
+    return hub.parse(rest) if scheme == "hf" and override is None else None
+
+
 def resolve(
     uri: str, manifest_dir: Path, override: Path | None, *, option: str = "--base"
 ) -> Source:
@@ -94,22 +117,15 @@ def resolve(
 
     A relative path is relative to ``manifest_dir``; ``override`` replaces what the URI says.
     ``option`` is the command's option that sets it, for hints. Raises InvalidInput for a URI
-    that is malformed, of an unknown scheme, or of one that cannot be fetched yet, and for a file
-    where a directory should be; Unavailable (``source-missing``) where nothing is there.
+    that is malformed or of an unknown scheme, and for a file where a directory should be;
+    NotLocked for a repository without a commit; Unavailable (``source-missing``) where nothing is
+    there, unless it is to be downloaded.
     """
     scheme, rest = check_uri(uri)
     known = SCHEMES[scheme]
-    if override is not None:
-        directory = override
-    elif known.directory is not None:
-        directory = known.directory(rest, manifest_dir)
-    else:
-        raise InvalidInput(
-            "not-supported-yet",
-            f"only local inputs are supported yet, not {scheme}:",
-            where=uri,
-            hint=f"download it and name its directory with {option} PATH",
-        )
+    if override is None and known.fetched:
+        return Source(uri, known.directory(rest, manifest_dir), fetched=True)
+    directory = known.directory(rest, manifest_dir) if override is None else override
     try:
         mode = directory.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as e:

@@ -48,7 +48,7 @@ test-cross: $(VENV)/.installed  ## the same bits on other processors, emulated
 	tests/cross/install
 	$(BIN)/python -m pytest -m cross tests/cross
 
-test-sanitizers: $(VENV)/.installed  ## the C core under address and undefined-behaviour sanitizers
+test-sanitizers: $(VENV)/.installed  ## the C core under address, undefined-behaviour and thread sanitizers
 	$(BIN)/python -m pytest -m sanitizers tests/cross
 
 test-release: $(VENV)/.installed  ## wheels are reproducible, and an installed one works

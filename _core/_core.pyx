@@ -355,6 +355,9 @@ cdef class Control:
     def stop(self):
         vb.vb_control_stop(&self.c)
 
+    def lend(self, int threads=1):
+        vb.vb_control_lend(&self.c, threads)
+
 
 class Result:
     """What a run found: digests as 32 bytes each, tags as 16."""
@@ -406,7 +409,7 @@ def check_table(table, Kernels kernels):
     cdef vb.vb_table t
     cdef _View data = _View(table)
     _parse(&t, data, _Arrays())
-    return t.out_size, vb.vb_run_memory(&t, &kernels.k)
+    return t.out_size, vb.vb_run_memory(&t, &kernels.k), t.work
 
 
 cdef int _allocate(_Arrays arrays, const vb.vb_table *t, fds) except -1:

@@ -64,6 +64,7 @@ static const char *check_places(const vb_table *t, const vb_segment *s, bool fir
 
 static const char *check_segment(vb_checker *c, const vb_segment *s, bool first) {
   if (!vb_check_dims(s->dim)) return "bad dimensions";
+  vb_count_work(c->t, s->dim);
   const char *bad = check_types(s);
   if (!bad) bad = check_places(c->t, s, first);
   if (bad) return bad;

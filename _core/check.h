@@ -20,7 +20,7 @@ typedef struct vb_checker {
 } vb_checker;
 
 /* Sources, tensors, regions, then segment after segment; *segment is the one at fault, or UINT32_MAX.
- * `position` has room for one number per source. Sets t->out_size. */
+ * `position` has room for one number per source. Sets t->out_size and t->work. */
 const char *vb_check_table(vb_table *t, uint64_t *position, uint32_t *segment);
 
 /* An operand that is there, of elements of `type`, and all that it reads. */
@@ -28,5 +28,8 @@ const char *vb_check_operand(vb_checker *c, const vb_segment *s, const vb_operan
 
 /* Dimensions of at least 1 whose product times 8 is below 2^63. */
 bool vb_check_dims(const uint64_t dim[VB_RANK]);
+
+/* Add the elements of checked dimensions to t->work. */
+void vb_count_work(vb_table *t, const uint64_t dim[VB_RANK]);
 
 #endif

@@ -10,6 +10,11 @@ bool vb_check_dims(const uint64_t dim[VB_RANK]) {
   return true;
 }
 
+void vb_count_work(vb_table *t, const uint64_t dim[VB_RANK]) {
+  t->work += vb_count(dim); /* both are below 2^63 */
+  if (t->work > INT64_MAX) t->work = INT64_MAX;
+}
+
 /* ---- views ---- */
 
 /* Whether the view ends inside `limit` bytes. */
@@ -62,6 +67,7 @@ static const char *next_part(vb_checker *c, vb_view *v) {
   *v = vb_table_part(c->t, c->part++);
   if (vb_type_size(v->type) == 0) return "unknown element type";
   if (!vb_check_dims(v->dim)) return "bad dimensions";
+  vb_count_work(c->t, v->dim);
   if (v->source < c->t->nsources && vb_table_source(c->t, v->source).mode == VB_SOURCE_ORDERED)
     return "a part of an ordered source";
   return check_view(c, v, false);

@@ -13,7 +13,21 @@
 #include "state.h"
 
 void vb_hash_later(vb_machine *m, vb_sha256 *stream, const uint8_t *data, size_t size) {
-  m->jobs[m->njobs++] = (vb_sha256_job){.stream = stream, .data = data, .size = size};
+  vb_sha256_job job = {.stream = stream, .data = data, .size = size};
+  if (m->piped && stream != &m->out_hash && stream != &m->tensor_hash) {
+    vb_slot *slot = vb_ring_slot(&m->ring);
+    slot->jobs[slot->njobs++] = job;
+  } else {
+    m->jobs[m->njobs++] = job;
+  }
+}
+
+/* Hand what is to be hashed for sources to the other thread; whether there was anything. */
+static bool turn(vb_machine *m) {
+  if (!m->piped || vb_ring_slot(&m->ring)->njobs == 0) return false;
+  vb_ring_turn(&m->ring);
+  vb_use_slot(m, vb_ring_slot(&m->ring)->memory);
+  return true;
 }
 
 vb_status vb_poll(vb_machine *m) {
@@ -28,7 +42,9 @@ vb_status vb_flush(vb_machine *m, size_t moved) {
     if (m->jobs[i].stream != &m->tensor_hash) bytes += m->jobs[i].size;
   vb_sha256_update(m->job->kernels, m->jobs, m->njobs);
   m->njobs = 0;
-  atomic_fetch_add_explicit(&m->job->control->done, bytes ? bytes : moved, memory_order_relaxed);
+  if (!turn(m) && !bytes) bytes = moved;
+  atomic_fetch_add_explicit(&m->job->control->done, bytes, memory_order_relaxed);
+  if (m->pipeable && !m->piped) vb_pipe(m);
   return vb_poll(m);
 }
 
@@ -241,6 +257,7 @@ vb_status vb_run(vb_job *job, vb_fault *fault) {
   vb_status status = vb_machine_open(&m);
   if (!status && job->tensor_digest) empty_tensors(&m);
   if (!status) status = run_segments(&m);
+  vb_unpipe(&m);
   if (!status) finish(&m);
   vb_machine_close(&m);
   return status;

@@ -1,7 +1,8 @@
 /* machine.h - runs a table: pread, convert, compute, hash, write, block by block.
  *
- * Memory does not depend on the sizes of sources or output. One call runs on one thread and touches
- * nothing but its arguments, so several tables run side by side.
+ * Memory does not depend on the sizes of sources or output. One call runs on one thread, and
+ * touches nothing but its arguments, so several tables run side by side. It hashes sources on a second
+ * thread from when its control has one to spare.
  */
 #ifndef VB_MACHINE_H
 #define VB_MACHINE_H
@@ -15,6 +16,7 @@
 typedef struct vb_control {
   _Atomic uint64_t done; /* bytes hashed or, where nothing is hashed, written, so far */
   _Atomic int stop;      /* set to make the machine return VB_STOPPED soon */
+  _Atomic int spare;     /* threads that runs may start beside their own */
 } vb_control;
 
 static inline uint64_t vb_control_done(vb_control *c) {
@@ -22,6 +24,20 @@ static inline uint64_t vb_control_done(vb_control *c) {
 }
 static inline void vb_control_stop(vb_control *c) {
   atomic_store_explicit(&c->stop, 1, memory_order_relaxed);
+}
+
+/* Let runs that have begun, or will, start n threads more. */
+static inline void vb_control_lend(vb_control *c, int n) {
+  atomic_fetch_add_explicit(&c->spare, n, memory_order_relaxed);
+}
+/* Take one of them; false if there is none. It is given back with vb_control_lend. */
+static inline bool vb_control_borrow(vb_control *c) {
+  int spare = atomic_load_explicit(&c->spare, memory_order_relaxed);
+  while (spare > 0)
+    if (atomic_compare_exchange_weak_explicit(&c->spare, &spare, spare - 1, memory_order_relaxed,
+                                              memory_order_relaxed))
+      return true;
+  return false;
 }
 
 typedef enum vb_status {
@@ -60,7 +76,7 @@ typedef struct vb_job {
   uint8_t out_digest[32];
 } vb_job;
 
-/* Bytes that vb_run allocates for a table. */
+/* Bytes that vb_run allocates for a table on one thread; a second takes VB_RING_MEMORY (ring.h) more. */
 size_t vb_run_memory(const vb_table *t, const vb_kernels *k);
 /* Run the table; details of a failure are left in *fault. */
 vb_status vb_run(vb_job *job, vb_fault *fault);

@@ -128,8 +128,11 @@ static vb_needs survey(const vb_table *t, const vb_kernels *k, bool tagged, vb_c
   return n;
 }
 
+/* Operands a and b, and what the cursors read. */
+static size_t slot_bytes(size_t block, size_t cursors) { return 2 * block + cursors * VB_PIECE; }
+
 static size_t buffer_bytes(const vb_needs *n) {
-  return 4 * n->block + n->span + n->window + n->factors + n->cursors * VB_PIECE;
+  return 2 * n->block + n->span + n->window + n->factors + slot_bytes(n->block, n->cursors);
 }
 
 size_t vb_run_memory(const vb_table *t, const vb_kernels *k) {
@@ -139,17 +142,53 @@ size_t vb_run_memory(const vb_table *t, const vb_kernels *k) {
          ((size_t)t->nregions + 1) * sizeof(vb_tag) + (n.readers + 1) * sizeof(vb_reader);
 }
 
+void vb_use_slot(vb_machine *m, uint8_t *memory) {
+  m->a = memory;
+  m->b = m->a + m->block;
+  for (size_t i = 0; i < m->max_cursors; i++) m->cursors[i].buffer = m->b + m->block + i * VB_PIECE;
+}
+
 /* Divide the buffers' memory. */
 static void share_memory(vb_machine *m, const vb_needs *n) {
-  m->a = m->memory;
-  m->b = m->a + n->block;
-  m->out = m->b + n->block;
+  m->block = n->block;
+  m->out = m->memory;
   m->spare = m->out + n->block;
   m->span = m->spare + n->block;
   m->window = m->span + n->span;
   m->factors = m->window + n->window;
-  for (size_t i = 0; i < n->cursors; i++) m->cursors[i].buffer = m->factors + n->factors + i * VB_PIECE;
+  vb_use_slot(m, m->factors + n->factors);
 }
+
+/* ---- the second thread ---- */
+
+/* Whether there is work for two threads. */
+static bool is_pipeable(const vb_table *t, const vb_needs *n) {
+  bool hashes = false;
+  for (uint32_t i = 0; i < t->nsources; i++) hashes |= vb_table_source(t, i).mode != VB_SOURCE_PLAIN;
+  return hashes && n->work;
+}
+
+void vb_pipe(vb_machine *m) {
+  size_t slot = slot_bytes(m->block, m->max_cursors);
+  if (!vb_control_borrow(m->job->control)) return;
+  m->ring_memory = aligned_alloc(PAGE, vb_ring_slots(slot) * slot);
+  if (m->ring_memory)
+    m->piped = vb_ring_open(&m->ring, m->job->kernels, m->job->control, m->ring_memory, slot);
+  if (m->piped) {
+    vb_use_slot(m, vb_ring_slot(&m->ring)->memory);
+    return;
+  }
+  m->pipeable = false;
+  vb_control_lend(m->job->control, 1);
+}
+
+void vb_unpipe(vb_machine *m) {
+  if (!m->piped) return;
+  vb_ring_close(&m->ring);
+  vb_control_lend(m->job->control, 1);
+}
+
+/* ---- memory ---- */
 
 vb_status vb_machine_open(vb_machine *m) {
   bool tagged = m->job->tag_key != NULL;
@@ -163,10 +202,12 @@ vb_status vb_machine_open(vb_machine *m) {
   if (tagged) m->tags = calloc((size_t)m->t->nregions + 1, sizeof *m->tags);
   if (!m->memory || !m->readers || !m->source_hash || (tagged && !m->tags))
     return m->fault->status = VB_NO_MEMORY;
-  share_memory(m, &n);
   for (uint32_t i = 0; m->tags && i < m->t->nregions; i++) vb_tag_init(&m->tags[i]);
   for (uint32_t i = 0; i < m->t->nsources; i++) vb_sha256_init(&m->source_hash[i]);
   vb_sha256_init(&m->out_hash);
+  share_memory(m, &n);
+  m->pipeable = is_pipeable(m->t, &n);
+  if (m->pipeable) vb_pipe(m);
   return VB_OK;
 }
 
@@ -175,5 +216,6 @@ void vb_machine_close(vb_machine *m) {
   free(m->tags);
   free(m->source_hash);
   free(m->readers);
+  free(m->ring_memory);
   free(m->memory);
 }

@@ -1,13 +1,15 @@
 /* state.h - a run of the machine: what its files share, and nobody else sees.
  *
  * machine.c runs chains and stores what they make; setup.c plans memory; walk.c has the cursors over
- * WALKED sources; operand.c fetches operands, of parts too, through the readers of reader.c.
+ * WALKED sources; operand.c fetches operands, of parts too, through the readers of reader.c; ring.c is
+ * the second thread.
  */
 #ifndef VB_STATE_H
 #define VB_STATE_H
 
 #include "machine.h"
 #include "reader.h"
+#include "ring.h"
 
 enum {
   VB_PIECE = 256 * 1024,          /* bytes of a block; three fit a second-level cache (performance.md) */
@@ -62,6 +64,7 @@ typedef struct vb_machine {
   const vb_table *t;
   vb_fault *fault;
   uint8_t *memory; /* all buffers, in one piece */
+  size_t block;
   uint8_t *a, *b, *out, *spare, *span, *window, *factors;
   vb_reader *readers;
   vb_chain chain;
@@ -73,6 +76,10 @@ typedef struct vb_machine {
   uint64_t written;
   vb_sha256_job jobs[VB_JOBS];
   size_t njobs;
+  vb_ring ring;         /* sources are hashed there, */
+  bool piped;           /* if it is open; it is opened when a thread is to spare, */
+  bool pipeable;        /* if that is of use */
+  uint8_t *ring_memory;
   vb_cursor cursors[VB_WALKERS_WIDE];
   size_t ncursors, max_cursors;
   uint32_t next_source; /* the next to look at for a cursor */
@@ -88,7 +95,8 @@ static inline uint64_t vb_min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline vb_source vb_source_of(const vb_machine *m, uint32_t i) { return vb_table_source(m->t, i); }
 
 /* ---- machine.c ---- */
-/* Hash these bytes for `stream` with the next flush; they stay where they are until then. */
+/* Hash these bytes for `stream` with the next flush; they stay where they are until then, or in the
+ * memory of the slot. */
 void vb_hash_later(vb_machine *m, vb_sha256 *stream, const uint8_t *data, size_t size);
 /* Hash what the step has gathered, and report progress: `moved` bytes, where nothing was hashed. */
 vb_status vb_flush(vb_machine *m, size_t moved);
@@ -105,6 +113,12 @@ void vb_tag_use(vb_machine *m, uint32_t tag, const uint8_t *data, size_t size);
 void vb_chain_open(vb_chain *c, const vb_table *t, bool tagged, uint32_t begin, vb_reader *readers);
 /* Bytes of an input's factors. */
 size_t vb_factor_bytes(const vb_input *in, const vb_chain *c);
+/* Let operands and cursors use the memory of a slot. */
+void vb_use_slot(vb_machine *m, uint8_t *memory);
+/* Hash sources on a thread of the control's from now on, if it has one; nothing waits to be hashed. */
+void vb_pipe(vb_machine *m);
+/* Wait until all of that has been hashed, and give the thread back. */
+void vb_unpipe(vb_machine *m);
 /* Memory for the whole run, and its initial state. */
 vb_status vb_machine_open(vb_machine *m);
 void vb_machine_close(vb_machine *m);

@@ -102,6 +102,7 @@ typedef struct vb_table {
   const uint8_t *regions; /* walk regions by source, begin and end; then use regions by operand */
   const uint8_t *literals;
   uint64_t out_size;      /* bytes that the table writes */
+  uint64_t work;          /* elements of its segments and parts; INT64_MAX for more */
 } vb_table;
 
 /* What is wrong with a table: a static text and the segment (or UINT32_MAX). */

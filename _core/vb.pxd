@@ -91,6 +91,7 @@ cdef extern from "table.h" nogil:
         uint32_t nsegments
         uint32_t nregions
         uint64_t out_size
+        uint64_t work
     ctypedef struct vb_table_error:
         const char *what
         uint32_t segment
@@ -137,3 +138,4 @@ cdef extern from "machine.h" nogil:
     vb_status vb_run(vb_job *job, vb_fault *fault)
     uint64_t vb_control_done(vb_control *c)
     void vb_control_stop(vb_control *c)
+    void vb_control_lend(vb_control *c, int n)

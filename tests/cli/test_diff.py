@@ -84,13 +84,13 @@ def test_an_interruption_ends_it(tmp_path):
 
 INTERRUPTED = """
 import os, signal, sys
-from vbuild.build import run
+from vbuild.build import pool
 from vbuild.cli import main
 
 def at_once(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGINT)
     return wait(*args, **kwargs)
 
-wait, run.wait = run.wait, at_once
+wait, pool.wait = pool.wait, at_once
 sys.exit(main(["diff", *sys.argv[1:], "--quiet"]))
 """

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.machine_kernels import Found, differences
-from tests.support.machine_model import ShortRead, run_model
+from tests.support.machine_model import ShortRead
+from tests.support.machine_runs import KEY, assert_as_the_model, control_with, execute, opened
 from tests.support.machine_tables import Case, cases, random_bytes, tame_bytes
-from vbuild._core import TAG_KEY_SIZE, Control, Fault, Kernels, Result, check_table, run
+from vbuild._core import TAG_KEY_SIZE, Control, Fault, Kernels, check_table, run
 from vbuild.table import (
     AS_STORED,
     BYTES,
@@ -43,73 +42,17 @@ F16, BF16, F32, F64, RAW1, RAW2, RAW4, RAW8 = 0, 1, 2, 3, 16, 17, 18, 19
 KIB = 1024
 BLOCK = 256 * KIB
 STRIDED_BLOCK = 4 * KIB * KIB
-KEY = hashlib.shake_128(b"a key").digest(TAG_KEY_SIZE)
 
 every_level = pytest.mark.parametrize("level", LEVELS)
-
-
-@contextlib.contextmanager
-def opened(contents: Sequence[bytes]) -> Iterator[list[int]]:
-    """Descriptors of unnamed files in memory that hold ``contents``."""
-    fds = []
-    try:
-        for content in contents:
-            fds.append(os.memfd_create("source"))
-            with os.fdopen(os.dup(fds[-1]), "wb") as f:
-                f.write(content)
-        yield fds
-    finally:
-        for fd in fds:
-            os.close(fd)
-
-
-def execute(table: bytes, sources: Sequence[bytes], level: str = "native") -> tuple[Result, bytes]:
-    """Run a table; the result and what it wrote."""
-    out = os.memfd_create("output")
-    try:
-        with opened(sources) as fds:
-            kernels = Kernels(level)
-            result = run(table, fds, out, kernels, Control(), tensor_digests=True, tag_key=KEY)
-        return result, os.pread(out, os.fstat(out).st_size + 1, 0)
-    finally:
-        os.close(out)
-
-
-def compared(result: Result) -> dict[int, Found]:
-    """What a run has found of the tensors that it compared."""
-    return {
-        i: Found(**{f.name: getattr(d, f.name) for f in fields(Found)})
-        for i, d in enumerate(result.differences)
-        if d is not None
-    }
-
-
-def assert_as_the_model(table: bytes, sources: Sequence[bytes], level: str) -> None:
-    expected = run_model(table, sources)
-    if expected.fault is not None:
-        with pytest.raises(Fault) as caught:
-            execute(table, sources, level)
-        fault = caught.value
-        found = (fault.status, fault.segment, fault.index, fault.bits)
-        wanted = expected.fault
-        assert found == ("nonfinite", wanted.segment, wanted.index, wanted.bits)
-        return
-    result, output = execute(table, sources, level)
-    assert output == expected.output
-    assert compared(result) == {t: differences(d) for t, d in expected.compared.items()}
-    assert result.output == hashlib.sha256(expected.output).digest()
-    assert result.sources == tuple(expected.sources)
-    assert result.tensors == tuple(expected.tensors)
-    assert result.regions == tuple(Kernels(level).tag(KEY, data) for data in expected.regions)
 
 
 # ---- against the model ----
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(cases(), st.sampled_from(LEVELS))
-def test_random_tables_give_what_the_model_gives(case: Case, level: str) -> None:
-    assert_as_the_model(case.table.serialize(), case.sources, level)
+@given(cases(), st.sampled_from(LEVELS), st.sampled_from([1, 2]))
+def test_random_tables_give_what_the_model_gives(case: Case, level: str, threads: int) -> None:
+    assert_as_the_model(case.table.serialize(), case.sources, level, threads)
 
 
 def only(*segments: Segment, sizes: Sequence[int], mode: Mode = Mode.PLAIN) -> bytes:
@@ -284,6 +227,63 @@ def test_check_table_tells_the_size_of_the_output_and_a_memory_that_does_not_gro
     assert check_table(small, Kernels())[1] == check_table(large, Kernels())[1] < 8 * KIB * KIB
 
 
+# ---- two threads ----
+
+every_number = pytest.mark.parametrize("threads", [1, 2])
+
+
+@pytest.mark.parametrize("size", [1, BLOCK, 5 * BLOCK + 17, 40 * BLOCK + 3])
+def test_two_threads_give_what_one_gives(size: int) -> None:
+    """Two files in order, one out of order, and bytes that only the hash needs."""
+    contents = [random_bytes(n, i) for i, n in enumerate((size + 9, size, 2 * size, size + BLOCK))]
+    first, dims = dense(0, 9, size + 9)
+    second, _ = dense(1, 0, size)
+    third, _ = dense(2, size, 2 * size)
+    previous = Operand(Operand.PREVIOUS)
+    segments = (
+        hash_only(0, 0, 9),
+        Segment(Op.XOR, dims, first, BYTES, BYTES, second, BYTES, tensor=0),
+        Segment(Op.COPY, dims, previous, BYTES, BYTES, tensor=0),
+        Segment(Op.XOR, dims, previous, BYTES, BYTES, replace(third, tag=2), BYTES, tensor=0),
+        hash_only(2, 0, 2 * size),
+        hash_only(3, 0, size + BLOCK),
+    )
+    modes = (Mode.ORDERED, Mode.ORDERED, Mode.WALKED, Mode.WALKED)
+    sources = tuple(zip(modes, map(len, contents), strict=True))
+    at = (size, 2 * size)
+    regions = (Region(2, RegionKind.WALK, *at), Region(2, RegionKind.USE, *at))
+    table = Table(sources, segments, ((0, 1),), b"-", regions=regions).serialize()
+    assert_as_the_model(table, contents, "native", threads=2)
+    control = control_with(2)
+    with opened(contents) as fds:
+        for _ in range(2):  # the thread is given back
+            before = control.done
+            run(table, fds, -1, Kernels(), control)
+            assert control.done - before == sum(map(len, contents)) + size
+
+
+def test_a_second_thread_may_join_at_any_time() -> None:
+    size = 400 * BLOCK + 5
+    source = random_bytes(size, 1)
+    table, control, ended = copy_table(size), Control(), threading.Event()
+
+    def lend_when_it_runs() -> None:
+        while not control.done and not ended.wait(0.001):
+            pass
+        control.lend()
+
+    helper = threading.Thread(target=lend_when_it_runs)
+    with opened([source]) as fds:
+        helper.start()
+        try:
+            result = run(table, fds, -1, Kernels(), control)
+        finally:
+            ended.set()
+            helper.join()
+    assert control.done == 2 * size
+    assert result.output == result.sources[0] == hashlib.sha256(source).digest()
+
+
 # ---- faults ----
 
 
@@ -293,9 +293,10 @@ def copy_table(size: int, mode: Mode = Mode.ORDERED) -> bytes:
 
 
 @pytest.mark.parametrize("kept", [0, 1, BLOCK - 1, BLOCK, 3 * BLOCK - 1])
-def test_case_25_a_source_that_got_shorter_is_named(kept: int) -> None:
+@every_number
+def test_case_25_a_source_that_got_shorter_is_named(kept: int, threads: int) -> None:
     with pytest.raises(Fault) as caught:
-        execute(copy_table(3 * BLOCK), [bytes(kept)])
+        execute(copy_table(3 * BLOCK), [bytes(kept)], threads=threads)
     assert (caught.value.status, caught.value.source) == ("read-short", 0)
 
 
@@ -319,20 +320,22 @@ def test_case_26_a_read_that_fails_gives_its_errno(tmp_path: Path) -> None:
         os.close(directory)
 
 
-def test_case_27_a_full_disk_gives_its_errno() -> None:
+@every_number
+def test_case_27_a_full_disk_gives_its_errno(threads: int) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         with opened([bytes(100)]) as fds, pytest.raises(Fault) as caught:
-            run(copy_table(100), fds, full, Kernels(), Control())
+            run(copy_table(100), fds, full, Kernels(), control_with(threads))
     finally:
         os.close(full)
     assert (caught.value.status, caught.value.error) == ("write-failed", errno.ENOSPC)
 
 
-def test_a_run_can_be_stopped_from_another_thread() -> None:
+@every_number
+def test_a_run_can_be_stopped_from_another_thread(threads: int) -> None:
     size = 1 << 40  # a sparse file that takes minutes to hash
-    table = Table(((Mode.WALKED, size),), (hash_only(0, 0, size),)).serialize()
-    control, ended = Control(), threading.Event()
+    table = copy_table(size)
+    control, ended = control_with(threads), threading.Event()
 
     def stop_when_it_runs() -> None:
         while not control.done and not ended.wait(0.001):
@@ -417,12 +420,12 @@ def a_table() -> tuple[bytes, list[bytes]]:
 def assert_harmless(table: bytes, sources: Sequence[bytes]) -> None:
     """``table`` is refused, or it gives what the model gives; huge outputs are not made."""
     try:
-        size, _ = check_table(table, Kernels())
+        size, _, work = check_table(table, Kernels())
     except ValueError:
         return
     n = struct.unpack_from("<I", table, 12)[0]
     sources = [*sources[:n], *[b""] * (n - len(sources))]
-    if size > 1 << 20:
+    if max(size, work) > 1 << 20:
         return
     try:
         assert_as_the_model(table, sources, "native")

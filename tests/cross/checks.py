@@ -25,11 +25,14 @@ def assert_vectors(
     _assert_none(differences(expected, results.read_bytes()), programs, level)
 
 
-def assert_builds(programs: Programs, level: str, builds: Sequence[Program], scratch: Path) -> None:
+def assert_builds(
+    programs: Programs, level: str, builds: Sequence[Program], scratch: Path, spare: int = 0
+) -> None:
     """Every table gives the digests of the native build, and writes the bytes that it says."""
     for program in builds:
         out = scratch / program.name
-        result = programs.run("vbrun", program.table, out, *program.sources, level=level)
+        arguments = (program.table, out, *program.sources)
+        result = programs.run("vbrun", *arguments, level=level, SPARE_THREADS=str(spare))
         got = result.stdout.splitlines()[1:]
         pairs = itertools.zip_longest(program.expected, got, fillvalue="nothing")
         different = [
@@ -40,11 +43,13 @@ def assert_builds(programs: Programs, level: str, builds: Sequence[Program], scr
         assert written == program.expected[0], f"{program.name}: the file is another one: {written}"
 
 
-def assert_corpus(programs: Programs, level: str, corpus: Sequence[Replay], scratch: Path) -> None:
+def assert_corpus(
+    programs: Programs, level: str, corpus: Sequence[Replay], scratch: Path, spare: int = 0
+) -> None:
     """Every table of the corpus does what the model says, or is refused."""
     path = scratch / "corpus"
     write_corpus(path, corpus)
-    printed = programs.run("vbreplay", path, level=level).stdout
+    printed = programs.run("vbreplay", path, level=level, SPARE_THREADS=str(spare)).stdout
     _assert_none(wrong(corpus, printed), programs, level)
 
 

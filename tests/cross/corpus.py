@@ -19,15 +19,20 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 
+from tests.support.machine_kernels import differences
 from tests.support.machine_model import Outcome, ShortRead, run_model
 from tests.support.machine_tables import Case, cases, random_bytes, tame_bytes
 from vbuild.table import (
     AS_STORED,
+    BLOCK_TYPES,
     BYTES,
     NOTHING,
     Mode,
     Op,
     Operand,
+    Part,
+    Region,
+    RegionKind,
     Segment,
     Table,
     hash_only,
@@ -79,16 +84,22 @@ def _dense(dims: tuple[int, ...], size: int) -> tuple[int, ...]:
     return tuple(size * math.prod(dims[i + 1 :]) for i in range(len(dims)))
 
 
-def _one_tensor(segments: Sequence[Segment], sizes: Sequence[int], mode: Mode) -> Replay:
+def _one_tensor(
+    segments: Sequence[Segment],
+    sizes: Sequence[int],
+    mode: Mode,
+    parts: Sequence[Part] = (),
+    regions: Sequence[Region] = (),
+) -> Replay:
     sources = tuple((mode, size) for size in sizes)
-    table = Table(sources, tuple(segments), ((0, 3),), b"pre", allow_nonfinite=True)
+    table = Table(sources, tuple(segments), ((0, 3),), b"pre", True, tuple(regions), tuple(parts))
     contents = tuple(tame_bytes(size, i) for i, size in enumerate(sizes))
     return Replay(table.serialize(), contents)
 
 
 def _around_blocks() -> Iterator[Replay]:
     """An ordered chain of two additions and a conversion, of sizes around those of a block."""
-    for count in (BLOCK // 4 - 1, BLOCK // 4, BLOCK // 4 + 1, 3 * BLOCK // 4 + 7):
+    for count in (BLOCK // 4 - 1, BLOCK // 4, BLOCK // 4 + 1, 3 * BLOCK // 4 + 7, 5 * BLOCK):
         dims = (1, 1, 1, count)
         a, b, c = (Operand(i, 0, _dense(dims, s)) for i, s in enumerate((2, 4, 2)))
         before = Operand(Operand.PREVIOUS)
@@ -139,9 +150,54 @@ def _walked() -> Iterator[Replay]:
     yield Replay(Table(sources, (xor, *walks)).serialize(), contents)
 
 
+def _matrix(source: int, rows: int, columns: int, type_: int, *, turned: bool = False) -> Part:
+    size = item_size(type_)
+    strides = (0, 0, size, rows * size) if turned else (0, 0, columns * size, size)
+    return Part(source, 0, (1, 1, rows, columns), strides, type_)
+
+
+def _parts() -> Iterator[Replay]:
+    """Joined columns, a mean, products in panels and of turned factors; blocks; a difference."""
+    joined = [_matrix(i, 30, columns, F16) for i, columns in enumerate((40_000, 24, 30_008))]
+    product = [_matrix(3, 30, 3, F32), _matrix(4, 3, 70_032, BF16)]
+    mean = [_matrix(5, 21, 70_032, F16)]
+    turned = [_matrix(6, 30, 5, F16, turned=True), _matrix(7, 5, 70_032, F32, turned=True)]
+    parts = [*joined, *product, *mean, *turned]
+    sizes = [math.prod(p.dims) * item_size(p.type) for p in parts]
+    dims, before = (1, 1, 30, 70_032), Operand(Operand.PREVIOUS)
+    a = Operand.of_parts(Operand.JOINED, 0, 3)
+    b = Operand.of_parts(Operand.PRODUCT, 3, 2, 0.3)
+    c = Operand.of_parts(Operand.MEAN, 5, 1)
+    d = Operand.of_parts(Operand.PRODUCT, 6, 2, -2.0)
+    chain = [
+        Segment(Op.ADD, dims, a, F16, F32, b, F32, F32, 0),
+        Segment(Op.SUB, dims, before, F32, F32, c, F32, F32, 0),
+    ]
+    last = Segment(Op.DIFF, dims, before, F32, F32, d, F32, tensor=0)
+    yield _one_tensor([*chain, last], sizes, Mode.PLAIN, parts)
+    parts, sizes = parts[:6], sizes[:6]
+    for code in BLOCK_TYPES.values():
+        wide = (1, 1, 30 * 70_032 // 32, 32)
+        blocks = Segment(Op.COPY, wide, Operand(6, 0, _dense(wide, 4)), F32, code, tensor=0)
+        stored = Segment(Op.COPY, dims, before, F32, BF16, tensor=0)
+        yield _one_tensor([*chain, stored, blocks], [*sizes, 4 * 30 * 70_032], Mode.PLAIN, parts)
+
+
+def _tagged() -> Iterator[Replay]:
+    """Strided operands that are tagged: by heads, and by way of the scratch file."""
+    for dims, strides in (
+        ((6, 2, 64, 1100), (64 * 4400, 2200, 4400, 2)),
+        ((1, 1, 1700, 1301), (0, 0, 2, 3400)),
+    ):
+        size = 2 * math.prod(dims)
+        regions = [Region(0, RegionKind.USE, 0, size)]
+        segment = Segment(Op.COPY, dims, Operand(0, 0, strides, 1), F16, F32, tensor=0)
+        yield _one_tensor([segment], [size], Mode.PLAIN, (), regions)
+
+
 def large_tables() -> list[Replay]:
     """Valid tables whose operands go over several blocks."""
-    return [*_around_blocks(), *_strided(), *_walked()]
+    return [*_around_blocks(), *_strided(), *_walked(), *_parts(), *_tagged()]
 
 
 # ---- malformed tables ----
@@ -270,6 +326,14 @@ def _judge(replay: Replay, lines: list[str]) -> str | None:
     return None if lines == expected else f"{lines} instead of {expected}"
 
 
+def _difference(outcome: Outcome, tensor: int) -> str:
+    d = differences(outcome.compared.get(tensor, []))
+    max_abs = struct.unpack("<Q", struct.pack("<d", d.max_abs))[0]
+    numbers = f"{d.count} {d.first} {d.first_bits[0]:x} {d.first_bits[1]:x} {d.max_ulp}"
+    rest = f"{d.max_ulp_at} {max_abs:x} {d.max_abs_at} {d.unordered}"
+    return f"difference {tensor} {numbers} {rest}"
+
+
 def _lines(outcome: Outcome) -> list[str]:
     """What ``vbreplay`` has to print for what the model gives."""
     if outcome.fault is not None:
@@ -280,4 +344,6 @@ def _lines(outcome: Outcome) -> list[str]:
     digests = [("source", i, d.hex() if d else "-") for i, d in enumerate(outcome.sources)]
     digests += [("tensor", i, d.hex()) for i, d in enumerate(outcome.tensors)]
     lines = [f"{kind} {i} {digest}" for kind, i, digest in digests]
+    if outcome.compared:
+        lines += [_difference(outcome, i) for i in range(len(outcome.tensors))]
     return [f"output {output}", *lines, f"written {output}"]

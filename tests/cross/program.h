@@ -49,14 +49,15 @@ void vb_print_digest(const char *name, const uint8_t digest[32]);
  *   output HEX                                            and, for every source and tensor,
  *   source I HEX      or, where it is not hashed,  source I -
  *   tensor I HEX
+ *   difference I COUNT FIRST HEX HEX ULP AT HEX AT UNORDERED   for every tensor, if any are compared
  *
  *   fault read-short source I                             or read-failed
  *   fault nonfinite segment I index I bits HEX HEX HEX
  *   fault STATUS                                          for any other
  *   refused SEGMENT WHAT                                  SEGMENT is - for the table as a whole
- *   large                                                 it would write more than `limit` bytes
+ *   large                    it would write more than `limit` bytes, or has more elements
  *
- * Returns 0, 1, 2 or 2. `nfds` has to be the number of its sources. */
+ * The environment's SPARE_THREADS says how many threads the run may start. Returns 0, 1, 2 or 2. `nfds` has to be the number of its sources. */
 int vb_run_table(const vb_kernels *k, vb_bytes table, const int *fds, size_t nfds, int out_fd,
                  uint64_t limit);
 

@@ -1,4 +1,4 @@
-"""The C core under the address and undefined-behaviour sanitizers: nothing may trip them.
+"""The C core under the address, undefined-behaviour and thread sanitizers: nothing may trip them.
 
 The extension itself can be built with them too::
 
@@ -33,6 +33,13 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
 
 
 @pytest.fixture(scope="session")
+def threaded(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    """The programs with the sanitizer that finds data races."""
+    build = tmp_path_factory.mktemp("threads")
+    return Programs(NATIVE, compile_programs(build, "-Db_sanitize=thread"))
+
+
+@pytest.fixture(scope="session")
 def corpus() -> list[Replay]:
     valid = random_tables(1000)
     return [*large_tables(), *valid, *mutated_tables(valid, 2)]
@@ -60,3 +67,15 @@ def test_random_and_malformed_tables_run_as_they_say_or_are_refused(
     programs, corpus, tmp_path, level
 ):
     assert_corpus(programs, level, corpus, tmp_path)
+
+
+def test_the_programs_have_the_thread_sanitizer_in_them(threaded):
+    symbols = subprocess.run(
+        ["nm", threaded.directory / "vbreplay"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "__tsan_init" in symbols
+
+
+def test_a_run_on_two_threads_has_no_data_race(threaded, corpus, builds, tmp_path):
+    assert_corpus(threaded, "native", corpus[:400], tmp_path, spare=1)
+    assert_builds(threaded, "native", builds, tmp_path, spare=1)

@@ -16,7 +16,7 @@
 
 #include "program.h"
 
-enum { LIMIT = 16 << 20 }; /* bytes of output; a mutated table may ask for exbibytes */
+enum { LIMIT = 16 << 20 }; /* bytes of output, elements; a mutated table may ask for 2^60 */
 
 /* An unnamed file that holds `size` bytes. */
 static int memory_file(const uint8_t *data, uint64_t size) {

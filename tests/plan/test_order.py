@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from tests.plan.made_up import HEAD, TAIL, Side, execute, plan_of, side, values
 from tests.support.machine_model import run_model
+from vbuild._core import F16, F32, Kernels, check_table
 from vbuild.manifest import Rule
 from vbuild.plan import FileRef, Plan
 from vbuild.plan.lower import Draft
 from vbuild.plan.order import InputLayout, Program, Range, finish
-from vbuild.table import BYTES, Mode, Op, Operand, RegionKind
+from vbuild.table import BYTES, Mode, Op, Operand, Part, RegionKind, Segment, dense
 
 Array = NDArray[np.generic]
 ADD = [Rule(match="*", op="add", on_missing="copy")]
@@ -101,12 +102,58 @@ def test_a_dense_use_of_a_walked_file_is_tagged_where_it_is_used_and_hashed() ->
     execute(plan, base, delta)
 
 
-def test_files_hashed_as_they_are_used_and_strided_readings_have_no_regions() -> None:
+def test_a_transposed_tensor_is_tagged_from_its_first_byte_to_its_last() -> None:
     arrays = {name: np.asfortranarray(array) for name, array in tensors("a").items()}
     base, delta = side({"b": tensors("a")}), side({"d": arrays})
     plan = plan_of(base, delta, rules=ADD)
     assert modes(plan) == [{(0, "b"): Mode.ORDERED, (1, "d"): Mode.WALKED}]
-    assert plan.programs[0].regions == ()
+    begin = delta.tensors["a"].offset
+    whole = Range(FileRef(1, "d"), begin, begin + 20)
+    assert plan.programs[0].regions == ((RegionKind.WALK, whole), (RegionKind.USE, whole))
+    execute(plan, base, delta)
+
+
+def composed() -> Draft:
+    """Columns of two files, and a product of two more, of which one is transposed."""
+    draft = Draft(prefixes=[b"a"])
+    files = [draft.source(FileRef(0, name)) for name in "pqlr"]
+    dims = (1, 1, 4, 6)
+    columns = [
+        Part(file, 10, (1, 1, 4, 3), (0, 0, 6 + gap, 2), F16)
+        for file, gap in zip(files[:2], (0, 2000), strict=True)
+    ]
+    factors = [
+        Part(files[2], 0, (1, 1, 4, 2), (0, 0, 2, 8), F16),
+        Part(files[3], 4, (1, 1, 2, 6), (0, 0, 24, 4), F32),
+    ]
+    a = draft.composite(Operand.JOINED, columns)
+    b = draft.composite(Operand.PRODUCT, factors, 2.0)
+    draft.segments.append(Segment(Op.ADD, dims, a, F16, F16, b, F32, F32, 0))
+    return draft
+
+
+def test_parts_are_tagged_and_their_files_are_walked() -> None:
+    inputs = {FileRef(0, name): InputLayout(7000, ()) for name in "pqlr"}
+    (program,) = finish([composed()], inputs, allow_nonfinite=False)
+    assert {mode for mode, _ in program.table.sources} == {Mode.WALKED}
+    check_table(program.table.serialize(), Kernels())
+    used = {"p": (10, 34), "l": (0, 16), "r": (4, 52)}
+    wanted = [Range(FileRef(0, name), *at) for name, at in used.items()]
+    assert regions(program, RegionKind.USE) == wanted
+    assert regions(program, RegionKind.WALK) == wanted
+    assert [part.tag for part in program.table.parts] == [4, 0, 5, 6]
+
+
+def test_parts_of_a_file_that_is_also_used_in_order_keep_it_from_being_hashed_as_it_is_used() -> (
+    None
+):
+    draft = composed()
+    operand, dims = dense(3, 100, 200)
+    draft.segments.append(Segment(Op.COPY, dims, operand, BYTES, BYTES))
+    inputs = {FileRef(0, name): InputLayout(7000, ()) for name in "pqlr"}
+    (program,) = finish([draft], inputs, allow_nonfinite=False)
+    assert program.table.sources[3] == (Mode.WALKED, 7000)
+    check_table(program.table.serialize(), Kernels())
 
 
 def test_regions_that_other_programs_use_are_tagged_where_the_file_is_walked_again() -> None:

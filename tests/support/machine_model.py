@@ -377,8 +377,11 @@ def run_model(table: bytes, sources: Sequence[bytes]) -> Outcome:
         result, bad = _computed(s, a, b)
         if bad.any() and not t.allow_nonfinite:
             first = int(bad.argmax())
-            made = int.from_bytes(result[first // 32 * BLOCK_SIZES[s.out_type] :][:2], "little") \
-                if s.out_type in BLOCK_SIZES else _at(result, first)
+            made = (
+                int.from_bytes(result[first // 32 * BLOCK_SIZES[s.out_type] :][:2], "little")
+                if s.out_type in BLOCK_SIZES
+                else _at(result, first)
+            )
             outcome.fault = Fault(i, first, (_at(a, first), _at(b, first), made))
             return outcome
         if i + 1 < len(t.segments) and t.segments[i + 1].a.source == PREVIOUS:

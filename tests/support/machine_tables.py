@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import strategies as st
@@ -124,7 +125,7 @@ class _Builder:
         """An operand of parts; ``kind`` is in lower case."""
         if kind == "joined":
             cuts = sorted({0, *(self.number(1, dims[3]) for _ in range(3)), dims[3]})
-            widths = [end - begin for begin, end in zip(cuts, cuts[1:], strict=False)]
+            widths = [end - begin for begin, end in pairwise(cuts)]
             parts = [self.part((*dims[:3], width), type_) for width in widths]
         elif kind == "mean":
             rows = self.pick(1, 2, 5, 17, 40)

@@ -108,6 +108,7 @@ def build(
                 prepared,
                 tasks,
                 create=staging.create_part,
+                scratch=staging.root,
                 done=lambda task, result: _done(prepared, staging, state, task, result),
                 kernels=own,
                 jobs=jobs,

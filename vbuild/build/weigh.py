@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vbuild import _core
-from vbuild.build.run import Inputs, opened, run_all
+from vbuild.build.pool import Inputs, opened, run_all, scratch
 from vbuild.progress import Progress, Silence
 from vbuild.digest import core_error, kernels, weights_digest
 from vbuild.errors import Interrupted
@@ -102,10 +102,18 @@ def weigh(
     def run(task: _Task) -> _core.Result:
         labels = [inputs.materials[ref].label for ref in task.program.files]
         table = task.program.table.serialize()
-        with opened(inputs, task.program.files) as fds:
+        with opened(inputs, task.program.files) as fds, scratch() as scratch_fd:
             try:
                 return _core.run(
-                    table, fds, -1, own, control, False, tensor_digests=True, tag_key=key
+                    table,
+                    fds,
+                    -1,
+                    own,
+                    control,
+                    hash_output=False,
+                    tensor_digests=True,
+                    tag_key=key,
+                    scratch_fd=scratch_fd,
                 )
             except _core.Fault as fault:
                 raise core_error(fault, labels, "") from fault

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from vbuild.build.pool import Input
 from vbuild.build.prepare import Prepared
-from vbuild.build.run import Input
 from vbuild.build.side_files import EMBEDDINGS
 from vbuild.delta.groups import WANTED
 from vbuild.diff import Measured, Side

@@ -120,6 +120,7 @@ class _Run:
             files,
             todo,
             create=self.staging.create_part if store else lambda name: -1,
+            scratch=self.staging.root,
             done=done,
             kernels=self.kernels,
             jobs=self.jobs,

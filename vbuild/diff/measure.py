@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vbuild import _core
-from vbuild.build.run import Inputs, opened, run_all
+from vbuild.build.pool import Inputs, opened, run_all
 from vbuild.build.weigh import first_part
 from vbuild.diff.compare import Comparison, Measured, Pair, pair_up
 from vbuild.diff.side import Side, inputs

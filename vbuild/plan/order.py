@@ -4,9 +4,11 @@
   bytes used are the bytes hashed. Gaps become hash-only segments.
 - Any other file is *walked*: one of the tables that use it (the least loaded) runs a cursor over
   it, from its first byte to its last, beside its own work.
-- What is read densely from a file that is walked is a *use region* of the table that reads it, and
-  a *walk region* of the one that walks it: their tags are equal if the bytes used are the bytes
-  hashed. Strided readings have none; the file's identity alone guards them.
+- What is read from a file that is walked is a *use region* of the table that reads it, and a *walk
+  region* of the one that walks it: their tags are equal if the bytes used are the bytes hashed.
+  A strided reading's region goes from its first element to its last. Only readings of few elements
+  far apart have none (:func:`vbuild.table.use_range`); the file's identity alone guards them.
+- Parts of operands never read a file that is hashed as it is used.
 - Files that no table uses are walked by a table without output.
 - The bytes that planning itself has read (headers, indexes, archive directories) are literals: they
   go to the file's hash as they were read, so that a plan can rest on nothing but hashed bytes
@@ -26,6 +28,7 @@ from vbuild.table import (
     BYTES,
     Mode,
     Operand,
+    Part,
     Region,
     RegionKind,
     Segment,
@@ -33,6 +36,7 @@ from vbuild.table import (
     dense,
     hash_only,
     item_size,
+    use_range,
 )
 
 __all__ = ["InputLayout", "Program", "Range", "finish", "unhashed"]
@@ -72,12 +76,14 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """A reading of ``[begin, end)`` of a file in the chain that starts at segment ``chain``."""
+    """A reading of a file in the chain that starts at segment ``chain``.
+
+    ``region`` is what it may be tagged as, ``orderly`` whether it may be hashed as it is used.
+    """
 
     chain: int
-    begin: int
-    end: int
-    dense: bool
+    region: tuple[int, int] | None
+    orderly: bool
 
 
 def finish(
@@ -136,7 +142,7 @@ def _ranges(
     found: dict[FileRef, set[tuple[int, int]]] = defaultdict(set)
     for by_file in uses:
         for ref in by_file.keys() - ordered:
-            found[ref] |= {(use.begin, use.end) for use in by_file[ref] if use.dense}
+            found[ref] |= {use.region for use in by_file[ref] if use.region is not None}
     for wanted in used:
         found[wanted.ref].add((wanted.begin, wanted.end))
     return {ref: sorted(found[ref]) for ref in sorted(found)}
@@ -150,19 +156,20 @@ def _uses(draft: Draft) -> dict[FileRef, list[_Use]]:
         if segment.a.source != Operand.PREVIOUS:
             chain = i
         for operand, code in ((segment.a, segment.a_type), (segment.b, segment.b_type)):
-            if operand.source < 0:
-                continue
-            itemsize = item_size(code)
-            span = sum((n - 1) * s for n, s in zip(segment.dims, operand.strides, strict=True))
-            uses[draft.files[operand.source]].append(
-                _Use(
-                    chain,
-                    operand.offset,
-                    operand.offset + span + itemsize,
-                    _is_dense(segment.dims, operand.strides, itemsize),
-                )
-            )
+            for part in _parts(draft, operand):
+                region = use_range(part.offset, part.dims, part.strides, part.type)
+                uses[draft.files[part.source]].append(_Use(chain, region, False))
+            if operand.source >= 0:
+                region = use_range(operand.offset, segment.dims, operand.strides, code)
+                dense = _is_dense(segment.dims, operand.strides, item_size(code))
+                uses[draft.files[operand.source]].append(_Use(chain, region, dense))
     return uses
+
+
+def _parts(draft: Draft, operand: Operand) -> Sequence[Part]:
+    if operand.source not in (Operand.JOINED, Operand.MEAN, Operand.PRODUCT):
+        return ()
+    return draft.parts[operand.offset : operand.offset + operand.tag]
 
 
 def _is_dense(dims: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
@@ -178,9 +185,12 @@ def _in_order(uses: Sequence[_Use]) -> bool:
     """Whether the file can be hashed as it is used: densely, forwards, and once per chain."""
     position, chain = 0, -1
     for use in uses:
-        if not use.dense or use.begin < position or use.chain == chain:
+        if not use.orderly or use.region is None or use.chain == chain:
             return False
-        position, chain = use.end, use.chain
+        begin, end = use.region
+        if begin < position:
+            return False
+        position, chain = end, use.chain
     return True
 
 
@@ -201,8 +211,10 @@ def _program(
         position = 0
         if mode is Mode.ORDERED:
             for use in uses[ref]:
-                before[use.chain] += _hashes(draft, source, layout, position, use.begin)
-                position = use.end
+                assert use.region is not None
+                begin, end = use.region
+                before[use.chain] += _hashes(draft, source, layout, position, begin)
+                position = end
         if mode is not Mode.PLAIN:
             after += _hashes(draft, source, layout, position, layout.size)
     regions = [
@@ -211,9 +223,10 @@ def _program(
         if modes.get(ref) is Mode.WALKED
         for begin, end in ranges.get(ref, ())
     ]
+    tags = _Tags(draft, ranges, regions)
     segments: list[Segment] = []
     for i, segment in enumerate(draft.segments):
-        segments += [*before[i], _tagged(draft, segment, ranges, regions)]
+        segments += [*before[i], tags.of_segment(segment)]
     table = Table(
         sources=tuple((modes.get(ref, Mode.PLAIN), inputs[ref].size) for ref in draft.files),
         segments=(*segments, *after),
@@ -221,28 +234,38 @@ def _program(
         literals=bytes(draft.literals),
         allow_nonfinite=allow_nonfinite,
         regions=tuple(regions),
-        parts=tuple(draft.parts),
+        parts=tuple(tags.parts),
     )
     return Program(table, tuple(draft.files))
 
 
-def _tagged(
-    draft: Draft, segment: Segment, refs: Collection[FileRef], regions: list[Region]
-) -> Segment:
-    """``segment`` with its dense operands in ``refs`` tagged; their regions are appended."""
+class _Tags:
+    """Gives operands and parts that read files of ``refs`` their tags; ``regions`` grows."""
 
-    def tagged(operand: Operand, code: int) -> Operand:
-        if operand.source < 0 or draft.files[operand.source] not in refs:
-            return operand
-        size = item_size(code)
-        if not _is_dense(segment.dims, operand.strides, size):
-            return operand
-        end = operand.offset + segment.count * size
-        regions.append(Region(operand.source, RegionKind.USE, operand.offset, end))
-        return replace(operand, tag=len(regions))
+    def __init__(self, draft: Draft, refs: Collection[FileRef], regions: list[Region]) -> None:
+        self.draft = draft
+        self.refs = refs
+        self.regions = regions
+        self.parts: list[Part] = []
 
-    a = tagged(segment.a, segment.a_type)
-    return replace(segment, a=a, b=tagged(segment.b, segment.b_type))
+    def of_segment(self, segment: Segment) -> Segment:
+        a = self._operand(segment, segment.a, segment.a_type)
+        return replace(segment, a=a, b=self._operand(segment, segment.b, segment.b_type))
+
+    def _operand(self, segment: Segment, operand: Operand, code: int) -> Operand:
+        for p in _parts(self.draft, operand):
+            region = use_range(p.offset, p.dims, p.strides, p.type)
+            self.parts.append(replace(p, tag=self._tag(p.source, region)))
+        if operand.source < 0:
+            return operand
+        region = use_range(operand.offset, segment.dims, operand.strides, code)
+        return replace(operand, tag=self._tag(operand.source, region))
+
+    def _tag(self, source: int, region: tuple[int, int] | None) -> int:
+        if region is None or self.draft.files[source] not in self.refs:
+            return 0
+        self.regions.append(Region(source, RegionKind.USE, *region))
+        return len(self.regions)
 
 
 def _hashes(draft: Draft, source: int, layout: InputLayout, begin: int, end: int) -> list[Segment]:

@@ -26,6 +26,7 @@ Q5_0 = vb.VB_Q5_0
 Q5_1 = vb.VB_Q5_1
 Q8_0 = vb.VB_Q8_0
 TAG_KEY_SIZE = vb.VB_TAG_KEY_SIZE
+SECOND_THREAD_MEMORY = vb.VB_RING_MEMORY
 
 
 class Fault(Exception):

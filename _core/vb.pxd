@@ -102,6 +102,10 @@ cdef extern from "table.h" nogil:
     vb_segment vb_table_segment(const vb_table *t, uint32_t i)
     bint vb_table_compares(const vb_table *t)
 
+cdef extern from "ring.h" nogil:
+    enum:
+        VB_RING_MEMORY
+
 cdef extern from "machine.h" nogil:
     ctypedef struct vb_control:
         pass

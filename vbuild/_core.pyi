@@ -16,6 +16,8 @@ Q5_0: int
 Q5_1: int
 Q8_0: int
 TAG_KEY_SIZE: int
+SECOND_THREAD_MEMORY: int
+"""Bytes that a run takes in addition when it hashes on a second thread."""
 
 class Difference:
     """How two streams of elements differ. An index is that of the first such element.

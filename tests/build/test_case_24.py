@@ -7,6 +7,7 @@ of the file's identity is blinded: what is left are the tags of what was hashed 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.support.builds import Job, random_tensors, read_safetensors
-from tests.support.torch_files import write_torch_zip
+from tests.support.torch_files import PickleWriter, write_torch_zip, zip_bytes
 from vbuild import _core
 from vbuild.build import Prepared, Sealed, build, prepare, staging
 from vbuild.build import run as run_room
@@ -168,6 +169,33 @@ def test_case_24_a_change_inside_one_program_is_caught(
         with monkeypatch.context() as patch:
             patch.setattr(run_room, "_core", cursor_first(path, region.begin))
             assert_caught(job, prepared, "base/part-1.bin")
+
+
+def test_case_24_a_change_in_a_tensor_that_lies_transposed_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path, container="torch").write()
+    shape, stored = (30, 50), np.arange(1500, dtype="<f2") / 64
+    name, path = "model.turned.weight", tmp_path / "base/turned.bin"
+    pickle = PickleWriter().raw(b"}").put().raw(b"(").text(name)
+    pickle.tensor("HalfStorage", "0", 1500, shape, strides=(1, 30)).raw(b"u")
+    path.write_bytes(zip_bytes(pickle.done(), {"0": stored.tobytes()}))
+    write_torch_zip(tmp_path / "delta/turned.bin", {name: np.ones(shape, "<f2")})
+    job.pin()
+    prepared = prepared_of(job)
+    assert made(job, prepared)[name].tobytes() == (stored.reshape(50, 30).T + 1).tobytes()
+    shutil.rmtree(job.out)
+    begin, end = next(
+        (r.begin, r.end)
+        for program in prepared.plan.programs
+        for kind, r in program.regions
+        if kind is RegionKind.USE and (r.ref.group, r.ref.file) == (0, "turned.bin")
+    )
+    assert end - begin == stored.nbytes
+    for offset in (begin, (begin + end) // 2, end - 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(run_room, "_core", cursor_first(path, offset))
+            assert_caught(job, prepared_of(job), "base/turned.bin")
 
 
 def cursor_first(path: Path, offset: int) -> object:

@@ -12,7 +12,7 @@ from math import prod
 from vbuild import _core
 from vbuild.errors import InvalidInput
 from vbuild.plan import OutputFile
-from vbuild.table import Op, Operand, Segment
+from vbuild.table import BLOCK_TYPES, Op, Operand, Segment
 
 __all__ = ["nonfinite_error"]
 
@@ -46,6 +46,8 @@ def nonfinite_error(output: OutputFile, fault: _core.Fault) -> InvalidInput:
 
 
 def _formula(segment: Segment, a: str, b: str) -> str:
+    if segment.out_type in BLOCK_TYPES.values():
+        return f"{a} in a block whose scale"
     if segment.op is Op.COPY:
         return f"{a} converted"
     return f"{a} {'-' if segment.op is Op.SUB else '+'} {b}"
@@ -60,7 +62,9 @@ def _unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _value(bits: int, code: int) -> str:
-    """The number that ``bits`` stand for in an arithmetic type, as text."""
+    """The number that ``bits`` stand for in an arithmetic type, as text; of a block, its scale."""
+    if code in BLOCK_TYPES.values():
+        code = 0
     if code == 1:  # bf16 is the upper half of an f32
         bits, code = bits << 16, 2
     form, size = {0: ("<e", 2), 2: ("<f", 4), 3: ("<d", 8)}[code]

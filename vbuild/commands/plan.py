@@ -59,11 +59,15 @@ def plan(
 
 
 def _memory(prepared: Prepared, jobs: int) -> int:
-    """The buffers of the ``jobs`` hungriest programs and the tables of all."""
+    """The buffers of the hungriest programs on ``jobs`` threads, and the tables of all."""
     own = kernels()
     tables = [program.table.serialize() for program in prepared.plan.programs]
     buffers = sorted((_core.check_table(table, own)[1] for table in tables), reverse=True)
-    return sum(buffers[:jobs]) + sum(map(len, tables))
+    most = max(
+        sum(buffers[:n]) + min(n, jobs - n) * _core.SECOND_THREAD_MEMORY
+        for n in range(1, min(jobs, len(buffers)) + 1)
+    )
+    return most + sum(map(len, tables))
 
 
 def _existing(path: Path) -> Path:

@@ -20,8 +20,7 @@ import pytest
 from tests.support.builds import Job, random_tensors, read_safetensors
 from tests.support.torch_files import PickleWriter, write_torch_zip, zip_bytes
 from vbuild import _core
-from vbuild.build import Prepared, Sealed, build, prepare, staging
-from vbuild.build import pool
+from vbuild.build import Prepared, Sealed, build, pool, prepare, staging
 from vbuild.build import run as run_room
 from vbuild.build.run import Task
 from vbuild.errors import Interrupted, Mismatch

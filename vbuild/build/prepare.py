@@ -21,6 +21,7 @@ from vbuild.manifest import Base, Delta, LoadedManifest, check_collisions, requi
 from vbuild.plan import FileRef, Plan, Request, make_plan
 from vbuild.plan.claim import Ruleset
 from vbuild.plan.order import InputLayout
+from vbuild.progress import Progress
 from vbuild.tensors import DType
 
 __all__ = ["Prepared", "prepare", "prepare_located"]
@@ -51,7 +52,11 @@ class Prepared:
 
 
 def prepare(
-    loaded: LoadedManifest, base: Path | None = None, deltas: Sequence[Path] = ()
+    loaded: LoadedManifest,
+    base: Path | None = None,
+    deltas: Sequence[Path] = (),
+    *,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Plan the build of a locked manifest; see :func:`vbuild.build.materials.locate` for errors.
 
@@ -59,7 +64,7 @@ def prepare(
     raise them.
     """
     require_locked(loaded)
-    materials = locate(loaded, base, deltas)
+    materials = locate(loaded, base, deltas, progress=progress)
     try:
         return prepare_located(loaded, materials)
     except (InvalidInput, Mismatch) as problem:

@@ -92,9 +92,7 @@ def test_listed_weight_files_need_no_digests_and_others_do(job, tmp_path):
     (tmp_path / "base" / "config.json").write_text("{}\n")
     with pytest.raises(NotLocked) as caught:
         require_locked(load_manifest(job(listed + '"config.json" = {}\n')))
-    assert (
-        "base.files.'config.json'" in caught.value.message or "config.json" in caught.value.message
-    )
+    assert "config.json" in caught.value.message
     pin = f'"config.json" = {{ sha256 = "{sha256(tmp_path / "base" / "config.json")}" }}\n'
     assert "config.json" in built(job(listed + pin), tmp_path / "out2").files
 

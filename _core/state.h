@@ -20,6 +20,7 @@ enum {
   VB_WALKERS = 3,                 /* cursors open at a time beside other work */
   VB_WALKERS_ALONE = VB_SHA_LANES, /* without it */
   VB_WALKERS_WIDE = 16,           /* with wide lanes and enough sources */
+  VB_WRITE_BACK = 8 << 20,        /* bytes of output that are put on the disk at a time */
   VB_JOBS = 2 * VB_CHAIN + 2 + VB_WALKERS_WIDE,
 };
 
@@ -73,7 +74,7 @@ typedef struct vb_machine {
   uint32_t tensor;    /* being hashed, or UINT32_MAX */
   uint32_t compared;  /* the tensor of the last DIFF, or UINT32_MAX, and its elements so far */
   uint64_t compared_elements;
-  uint64_t written;
+  uint64_t written, handed_over; /* bytes of the output: to the file, and from there to the disk */
   vb_sha256_job jobs[VB_JOBS];
   size_t njobs;
   vb_ring ring;         /* sources are hashed there, */

@@ -99,6 +99,11 @@ class TensorSpec:
     dims: tuple[int, ...] = ()
 
     @property
+    def parts(self) -> tuple[TensorSpec, ...]:
+        """The tensor itself: one that lies in one place."""
+        return (self,)
+
+    @property
     def layout(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Extents and strides, in C order of the elements."""
         return self.dims or self.shape, self.strides

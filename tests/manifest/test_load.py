@@ -596,7 +596,6 @@ def test_a_piece_or_a_role_given_twice_is_refused():
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("[base.files]", 'format = "meta-llama"\n[base.files]', 5),
         ("[apply]", 'kind = "lora"\n[apply]', 9),
         ("[apply]", 'kind = "xor-file"\n[apply]', 9),
         ("[apply]", '[output]\nformat = "gguf"\n[apply]', 10),

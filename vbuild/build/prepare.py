@@ -46,6 +46,12 @@ class Prepared:
     side_files: SideFiles
 
     @property
+    def sides(self) -> tuple[tuple[str, Checkpoint], ...]:
+        """The base and the deltas in order, each with the label that messages use."""
+        checkpoints = enumerate((self.base, *self.deltas))
+        return tuple((group_label(group), checkpoint) for group, checkpoint in checkpoints)
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """Every file of the model directory but the signature, sorted."""
         return tuple(sorted([*(o.name for o in self.plan.outputs), *self.side_files.files]))
@@ -96,7 +102,7 @@ def prepare_located(loaded: LoadedManifest, materials: Mapping[FileRef, Material
             allow_nonfinite=manifest.output.nonfinite == "allow",
         )
     )
-    side_files = make_side_files(loaded, materials, plan)
+    side_files = make_side_files(loaded, materials, checkpoints, plan)
     prepared = Prepared(
         loaded,
         materials,

@@ -3,6 +3,8 @@
 - ``config.json`` and ``generation_config.json`` come from ``config.source``, the tokenizer's files
   and ``output.copy`` from ``tokenizer.source``, byte for byte but for the keys that a rule changes
   (architecture: other files).
+- Meta's files come without Hugging Face's: where no ``config.json`` is listed the two are made of
+  ``params.json``, and a ``tokenizer.model`` gets the ``tokenizer_config.json`` that it needs.
 - Every small input is hashed here, used or not.
 - Pieces, ids and embedding rows agree, or the build stops before it starts; the patched model is
   loaded with SentencePiece.
@@ -17,6 +19,8 @@ from vbuild.build.materials import Material, group_label, read_material
 from vbuild.digest import digest_mismatch, sha256_hex
 from vbuild.errors import InvalidInput
 from vbuild.files import SMALL_FILE_LIMIT, read_small
+from vbuild.formats import Checkpoint
+from vbuild.formats.meta_config import configuration
 from vbuild.manifest import LoadedManifest
 from vbuild.manifest.schema import Side
 from vbuild.plan import INDEX_NAME, FileRef, Plan
@@ -48,9 +52,15 @@ class SideFiles:
 
 
 def make_side_files(
-    loaded: LoadedManifest, materials: Mapping[FileRef, Material], plan: Plan
+    loaded: LoadedManifest,
+    materials: Mapping[FileRef, Material],
+    checkpoints: Sequence[Checkpoint],
+    plan: Plan,
 ) -> SideFiles:
-    """All side files of a build. InvalidInput where the tokenizer and the weights disagree."""
+    """All side files of a build, whose inputs are ``checkpoints``: the base, then the deltas.
+
+    InvalidInput where the tokenizer and the weights disagree.
+    """
     manifest = loaded.manifest
     small = _read_small(materials, plan, manifest.output.copy)
     files: dict[str, bytes] = {}
@@ -61,13 +71,13 @@ def make_side_files(
         for name, recipe in plan.recipes.items()
         if name.endswith(EMBEDDINGS) and recipe.shape
     }
-    tokenizer = _tokenizer(loaded, materials, small, rows)
+    tokenizer = _tokenizer(loaded, materials, small, checkpoints, rows)
     if tokenizer is not None:
         files |= tokenizer.files
     pad_id = tokenizer.pad_id if tokenizer is not None else None
     group = _group(loaded, manifest.config_source)
     files |= patch_config(
-        _taken(CONFIG_FILES, group, materials, small),
+        _configuration(group, checkpoints[group], materials, small),
         vocab_size=max(rows.values(), default=None),
         pad_id=pad_id,
         dtype=manifest.output.dtype,
@@ -77,6 +87,20 @@ def make_side_files(
     return SideFiles(
         dict(sorted(files.items())), tokenizer.pieces if tokenizer is not None else None, pad_id
     )
+
+
+def _configuration(
+    group: int,
+    checkpoint: Checkpoint,
+    materials: Mapping[FileRef, Material],
+    small: Mapping[FileRef, bytes],
+) -> dict[str, bytes]:
+    """The configuration files of an input: those that it has, or made of Meta's parameters."""
+    taken = _taken(CONFIG_FILES, group, materials, small)
+    if checkpoint.params is None or "config.json" in taken:
+        return taken
+    made = configuration(checkpoint.params, checkpoint.tensors, group_label(group))
+    return made | taken
 
 
 def _read_small(
@@ -156,6 +180,7 @@ def _tokenizer(
     loaded: LoadedManifest,
     materials: Mapping[FileRef, Material],
     small: Mapping[FileRef, bytes],
+    checkpoints: Sequence[Checkpoint],
     rows: Mapping[str, int],
 ) -> PatchedTokenizer | None:
     """The patched tokenizer, or None where the manifest asks for none."""
@@ -170,6 +195,7 @@ def _tokenizer(
         adds,
         where=lambda name: f"{group_label(group)}/{name}",
         update_trainer_vocab_size=asked.update_trainer_vocab_size,
+        bare=checkpoints[group].params is not None,
     )
     if patched.pieces:
         check_rows(patched.pieces, rows, asked.rows)

@@ -24,7 +24,7 @@ from vbuild.plan.claim import copied
 from vbuild.plan.lower import Draft, lower
 from vbuild.plan.order import InputLayout, Program, Range, finish
 from vbuild.table import RegionKind
-from vbuild.tensors import JoinedSpec, Tensor
+from vbuild.tensors import Tensor
 
 __all__ = ["Guard", "Weighed", "first_part", "weigh"]
 
@@ -75,8 +75,7 @@ class _Task:
 
 def first_part(tensor: Tensor) -> tuple[str, int]:
     """The file and the offset at which a tensor begins."""
-    first = tensor.parts[0] if isinstance(tensor, JoinedSpec) else tensor
-    return first.file, first.offset
+    return tensor.parts[0].file, tensor.parts[0].offset
 
 
 def weigh(

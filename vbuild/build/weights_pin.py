@@ -32,7 +32,7 @@ from vbuild.plan.order import InputLayout, Program, unhashed
 from vbuild.progress import Progress, Silence
 from vbuild.sources import Source
 from vbuild.table import Op, Operand, Segment, type_code
-from vbuild.tensors import DType, JoinedSpec
+from vbuild.tensors import DType
 
 __all__ = ["pins_by_weights", "rounded_to_bf16"]
 
@@ -85,8 +85,8 @@ def pins_by_weights(
 
 
 def _paths(side: Base | Delta, source: Source, where: str) -> dict[str, Path]:
-    names = [name for name in sorted(side.files) if holds_weights(name)]
-    if source.fetched and (not names or any(side.files[n].sha256 is None for n in names)):
+    names = sorted(side.files) if any(map(holds_weights, side.files)) else []
+    if source.fetched and (not names or any(pin.sha256 is None for pin in side.files.values())):
         raise InvalidInput(
             "weights-remote",
             "only an input on this machine can be pinned by its weights digest alone",
@@ -95,6 +95,7 @@ def _paths(side: Base | Delta, source: Source, where: str) -> dict[str, Path]:
         )
     if not names:
         names = discover(place_of_directory(source.directory), side.format, (), ())
+        names = sorted({*names, *side.files})
     return {name: source.path(name) for name in names}
 
 
@@ -175,7 +176,7 @@ def _rounding_tasks(checkpoint: Checkpoint, files: Inputs, group: int) -> list[_
         if not tensor.dtype.is_arithmetic:
             continue
         elements += tensor.count
-        for part in tensor.parts if isinstance(tensor, JoinedSpec) else (tensor,):
+        for part in tensor.parts:
             if tensor.dtype is not DType.BF16:
                 lower(drafts.setdefault(part.file, Draft()), copied(group, part))
     if not elements:

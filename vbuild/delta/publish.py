@@ -181,9 +181,7 @@ def _make(
     ]
     known = _Inputs(_materials(base, target, weighed), sides.identities)
     shard = decimal_size(wanted.max_shard_size)
-    plan = plan_of(
-        layout(drafted.recipes, target.checkpoint.tensors, shard), _layouts(base, target)
-    )
+    plan = plan_of(layout(drafted.recipes, target.checkpoint, shard), _layouts(base, target))
     digests, _ = run.tasks(known, plan, store=True)
     sizes = {output.name: output.size for output in plan.outputs}
     side_files = _side_files(target, plan)

@@ -58,7 +58,8 @@ def open_side(path: Path, label: str) -> Side:
     if not os.path.lexists(path):
         raise Unavailable("file-missing", "no such file", where=str(path))
     files = {path.name: path}
-    return Side(path, label, path.parent, files, open_checkpoint(files, str(path)))
+    checkpoint = open_checkpoint(files, str(path), joined=False)
+    return Side(path, label, path.parent, files, checkpoint)
 
 
 def inputs(*sides: Side) -> Inputs:

@@ -4,6 +4,8 @@
   with ``sniff(head)`` and ``read_tensors(file)``. To add one, add its module and its entry.
 - Content decides, the suffix only where the content is of no known kind: then the reader that
   the suffix promises says what is wrong with the file.
+- Meta's original files are a format, too, but no container: they are files of one, joined by
+  ``meta``.
 - Things that are often saved under the name of weights are called what they are: a Git-LFS
   pointer, an HTML or JSON error page, a GGUF model (bad-inputs.md, 32, 33).
 """
@@ -22,12 +24,14 @@ from vbuild.tensors import TensorSpec
 __all__ = [
     "FORMATS",
     "HEAD",
+    "META_LLAMA",
     "Format",
     "check_foreign",
     "check_lfs_pointer",
     "format_named",
     "format_of",
     "holds_weights",
+    "is_training_state",
 ]
 
 HEAD: Final = 512
@@ -70,12 +74,25 @@ FORMATS: Final = (
 """Every container, in order of name."""
 
 
+META_LLAMA: Final = "meta-llama"
+"""The format of Meta's original files."""
+
+_TRAINING_STATE = re.compile(
+    r"training_args\.bin|(optimizer|scheduler|scaler|rng_state.*)\.(bin|pth?)"
+)
+
+
+def is_training_state(name: str) -> bool:
+    """Whether a file of that name is what a trainer leaves beside the weights."""
+    return _TRAINING_STATE.fullmatch(name) is not None
+
+
 def format_named(name: str, where: str) -> Format:
     """The container called ``name``; InvalidInput (``unknown-format``) where there is none."""
     for fmt in FORMATS:
         if fmt.name == name:
             return fmt
-    known = ", ".join(["auto", *(fmt.name for fmt in FORMATS)])
+    known = ", ".join(["auto", *sorted([META_LLAMA, *(fmt.name for fmt in FORMATS)])])
     raise InvalidInput("unknown-format", "unknown format", where=where, expected=known, got=name)
 
 

@@ -56,8 +56,6 @@ EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
 
 LATER: Final[Mapping[tuple[str, str], tuple[str, ...]]] = MappingProxyType(
     {
-        ("Base", "format"): ("meta-llama",),
-        ("Delta", "format"): ("meta-llama",),
         ("Delta", "kind"): ("lora", "xor-file"),
         ("Rule", "pad"): ("mean",),
         ("Output", "format"): ("gguf", "as-is"),
@@ -91,7 +89,8 @@ ShardSize = Annotated[
 ]
 Glob = Annotated[str, Meta(pattern=GLOB_PATTERN, max_length=1000)]
 ContainerFormat = Annotated[
-    Literal["auto", "safetensors", "torch"], Meta(description="How the weight files are encoded.")
+    Literal["auto", "safetensors", "torch", "meta-llama"],
+    Meta(description="How the weight files are encoded."),
 ]
 ElementType = Literal["float16", "bfloat16", "float32"]
 Side = Literal["base", "delta"]

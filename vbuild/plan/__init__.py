@@ -20,7 +20,6 @@ from vbuild.plan.claim import Recipe, Ruleset, claim, copied
 from vbuild.plan.layout import layout
 from vbuild.plan.lower import Draft, FileRef, lower
 from vbuild.plan.order import InputLayout, Program, finish, unhashed
-from vbuild.table import Table
 from vbuild.tensors import DType, Tensor
 
 __all__ = [
@@ -117,7 +116,7 @@ def make_plan(request: Request) -> Plan:
     )
     if not recipes:
         raise InvalidInput("nothing-to-build", "the rules leave no tensor for the output")
-    files = layout(recipes, request.base.tensors, request.max_shard_size)
+    files = layout(recipes, request.base, request.max_shard_size)
     return plan_of(
         files, request.inputs, allow_nonfinite=request.allow_nonfinite, warnings=warnings
     )
@@ -141,18 +140,15 @@ def plan_of(
     return Plan(outputs, rest, _index(outputs), tuple(warnings))
 
 
-def copy_program(tensors: Sequence[Tensor], file_size: int) -> Table:
-    """The table that would copy ``tensors``, all of one file of ``file_size`` bytes, in order.
+def copy_program(tensors: Sequence[Tensor], sizes: Mapping[str, int]) -> Program:
+    """The program that would copy ``tensors`` in order; ``sizes`` are those of their files.
 
     Run without an output, it gives the digest of each tensor.
     """
     draft = Draft()
     for spec in tensors:
         lower(draft, copied(0, spec))
-    inputs = {ref: InputLayout(file_size, ()) for ref in draft.files} or {
-        FileRef(0, ""): InputLayout(file_size, ())
-    }
-    return unhashed(draft, inputs).table
+    return unhashed(draft, {ref: InputLayout(sizes[ref.file], ()) for ref in draft.files})
 
 
 def _header(recipes: Sequence[Recipe]) -> bytes:

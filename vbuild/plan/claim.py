@@ -345,7 +345,10 @@ def _check_shapes(have: Recipe, delta: Tensor, rule: Rule) -> None:
     )
     if rule.pad is not None and more_rows:
         return
-    hint = 'allow it with on_shape_mismatch = "copy-delta" in the rule, or claim it by another rule'
+    hint = (
+        "the base is probably not the one that the delta was made for; if it is, allow it with "
+        'on_shape_mismatch = "copy-delta" in the rule, or claim it by another rule'
+    )
     if more_rows:
         hint = (
             f"the delta has {delta.shape[0] - have.shape[0]} more row(s); say what they start "

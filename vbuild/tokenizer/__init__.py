@@ -2,8 +2,8 @@
 
 - Bytes in, bytes out; the build opens and writes the files.
 - ``patch`` is the front; ``load_check`` is the only importer of sentencepiece, when it is used.
-- ``sentencepiece_model`` owns the wire form, ``token_list`` the request, ``vocabulary`` the ids,
-  ``huggingface_files`` and ``json_text`` the JSON files.
+- ``sentencepiece_model`` owns the model's form (``wire`` that of its fields), ``token_list`` the
+  request, ``vocabulary`` the ids, ``huggingface_files`` and ``json_text`` the JSON files.
 """
 
 from vbuild.tokenizer.load_check import verify_model

@@ -28,6 +28,8 @@ ROOMS = (  # from the ground up; a room imports only rooms below it
     "plan",
     "build",
     "attest",
+    "diff",
+    "delta",
     "reproduce",
     "commands",
     "report",

@@ -370,6 +370,8 @@ def run_model(table: bytes, sources: Sequence[bytes]) -> Outcome:
         assert a is not None
         if s.op == DIFF:
             assert b is not None
+            if s.b_type != s.a_type:
+                b = _converted(b, s.b_type, s.a_type)
             outcome.compared.setdefault(s.tensor, []).append((s.a_type, a, b))
             continue
         result, bad = _computed(s, a, b)

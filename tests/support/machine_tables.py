@@ -219,8 +219,10 @@ class _Builder:
             out = self.pick(*BLOCK_TYPES.values())
             self.segments.append(Segment(Op.COPY, dims, a, a_type, out, tensor=tensor))
             return
-        b = self.operand(dims, a_type, second=True)
-        self.segments.append(Segment(Op.DIFF, dims, a, a_type, a_type, b, a_type, tensor=tensor))
+        narrower = range(a_type) if a_type in (2, 3) else ()  # their values are all of a_type's
+        b_type = self.pick(a_type, *narrower)
+        b = self.operand(dims, b_type, second=True)
+        self.segments.append(Segment(Op.DIFF, dims, a, a_type, a_type, b, b_type, tensor=tensor))
 
     def chain(self, tensor: int) -> None:
         dims = self.dims()

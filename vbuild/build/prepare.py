@@ -29,8 +29,9 @@ from vbuild.manifest import (
 from vbuild.plan import FileRef, Plan, Request, claim_tensors, make_plan
 from vbuild.plan.claim import Ruleset
 from vbuild.plan.order import InputLayout
+from vbuild.progress import Progress
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "prepare", "prepare_located"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,11 @@ class Prepared:
 
 
 def prepare(
-    loaded: LoadedManifest, base: Path | None = None, deltas: Sequence[Path] = ()
+    loaded: LoadedManifest,
+    base: Path | None = None,
+    deltas: Sequence[Path] = (),
+    *,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Plan the build of a locked manifest; see :func:`vbuild.build.materials.locate` for errors.
 
@@ -72,14 +77,15 @@ def prepare(
     raise them.
     """
     require_locked(loaded)
-    materials = locate(loaded, base, deltas)
+    materials = locate(loaded, base, deltas, progress=progress)
     try:
-        return _prepare(loaded, materials)
+        return prepare_located(loaded, materials)
     except (InvalidInput, Mismatch) as problem:
         raise (first_mismatch(materials) or problem) from problem
 
 
-def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> Prepared:
+def prepare_located(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> Prepared:
+    """As :func:`prepare`, with files that are found already; no file is compared with its pin."""
     manifest = loaded.manifest
     sides: tuple[Base | Delta, ...] = (manifest.base, *manifest.delta)
     checkpoints = [

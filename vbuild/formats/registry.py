@@ -34,6 +34,7 @@ __all__ = [
     "check_lfs_pointer",
     "format_named",
     "format_of",
+    "holds_weights",
     "is_training_state",
 ]
 
@@ -102,6 +103,11 @@ def format_named(name: str, where: str) -> Format:
             return fmt
     known = ", ".join(["auto", *sorted([META_LLAMA, *(fmt.name for fmt in FORMATS)])])
     raise InvalidInput("unknown-format", "unknown format", where=where, expected=known, got=name)
+
+
+def holds_weights(name: str) -> bool:
+    """Whether a file of this name holds tensors, or is the index of some."""
+    return name.endswith((".index.json", *(s for fmt in FORMATS for s in fmt.suffixes)))
 
 
 def format_of(file: InputFile, known: Sequence[Format] = FORMATS) -> Format:

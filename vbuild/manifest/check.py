@@ -155,7 +155,7 @@ def _check_choice(
 
 def _check_rule(rule: Rule, path: KeyPath, outline: Outline) -> None:
     for key, used, ops in (
-        ("pad", rule.pad is not None, ("add",)),
+        ("pad", rule.pad is not None, ("add", "xor")),
         ("compute", rule.compute is not None, ("add",)),
         ("on_shape_mismatch", rule.on_shape_mismatch != "error", ("add", "xor")),
     ):

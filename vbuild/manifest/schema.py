@@ -130,6 +130,14 @@ InputFiles = Annotated[
     Meta(min_length=1, description="Every file that the build reads, by relative path."),
 ]
 
+WeightsPin = Annotated[
+    Sha256 | None,
+    Meta(
+        description="The weights digest: any container and sharding of these tensors will do, and "
+        "the weight files need no digests of their own."
+    ),
+]
+
 
 class Rule(Table, frozen=True, kw_only=True):
     """What happens to the tensors that ``match``; the first rule that matches claims a tensor."""
@@ -182,6 +190,7 @@ class Base(Table, frozen=True, kw_only=True):
 
     uri: Uri
     format: ContainerFormat = "auto"
+    weights: WeightsPin = None
     files: InputFiles = {}
 
 
@@ -191,6 +200,7 @@ class Delta(Table, frozen=True, kw_only=True):
     uri: Uri
     format: ContainerFormat = "auto"
     kind: Annotated[Literal["dense"], Meta(description="What the delta's tensors are.")] = "dense"
+    weights: WeightsPin = None
     files: InputFiles = {}
     preset: PresetName | None = None
     rule: Rules | None = None

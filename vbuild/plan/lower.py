@@ -296,8 +296,12 @@ def _chain(band: Band, rounded: DType, target: DType) -> list[_Link]:
     An arithmetic step leaves its result in the type that comes next: the one that a following XOR
     combines, its own compute type before more arithmetic, and ``rounded`` after the last step;
     that is ``target`` if the step rounds to ``rounded`` anyhow. XOR, a bare copy and blocks need
-    a conversion of their own.
+    a conversion of their own. A DIFF comes last, and takes what would have been stored.
     """
+    if band.steps and band.steps[-1].op is Op.DIFF:
+        made = _chain(replace(band, steps=band.steps[:-1]), rounded, target)
+        bare = len(made) == 1 and made[0].step is None and made[0].before is target
+        return [*([] if bare else made), _Link(target, target, band.steps[-1])]
     links: list[_Link] = []
     current = band.start.dtype
     stored = False

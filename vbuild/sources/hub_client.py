@@ -44,7 +44,7 @@ from vbuild.errors import InvalidInput, Unavailable
 from vbuild.files import SMALL_FILE_LIMIT, read_small
 from vbuild.formats.registry import HEAD, check_foreign
 from vbuild.sources.hub import Repository
-from vbuild.sources.hub_cache import blobs, snapshot
+from vbuild.sources.hub_cache import blobs, snapshot, unfinished
 from vbuild.sources.hub_errors import CLIENT_ERRORS, as_error, pause
 from vbuild.sources.partial import Partial
 from vbuild.sources.wanted import Listing, RemoteFile, Wanted, git_blob_sha1
@@ -140,6 +140,8 @@ def list_files(repository: Repository) -> Listing:
         )
         files = {}
         for file in info.siblings or ():
+            if file.rfilename in files:
+                raise ValueError("a file that is listed twice")
             files[file.rfilename] = _listed(file)
         at = repository.at(str(info.sha))
         if not at.is_commit or (repository.is_commit and at != repository):
@@ -223,23 +225,29 @@ def download(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = Partial(
-            folder / f"{remote.etag}.vbuild.incomplete",
-            wanted.label,
-            size=size,
-            advance=advance,
-            stop=stop,
-        )
+        partial = Partial(unfinished(blob), wanted.label, size=size, advance=advance, stop=stop)
         with partial:
             if blob.is_file() and not (replace and wanted.actual(blob) != wanted.expected):
                 partial.discard()
+                advance(blob.stat().st_size)
             else:
                 _fill(partial, wanted, remote.etag if len(remote.etag) == 40 else None, stop)
                 partial.finish(blob)
-                pointer.unlink(missing_ok=True)  # without links it is a copy, of another blob
+            _unlink_unless(pointer, blob)
     except OSError as e:
         raise as_error(e, wanted.repository, wanted.name) from e
     return _link(wanted, cache, stop)
+
+
+def _unlink_unless(pointer: Path, blob: Path) -> None:
+    """Remove the snapshot's entry if it is not the blob: a damaged copy, a link to another file.
+
+    The client does not look at what it finds there.
+    """
+    with contextlib.suppress(OSError):  # nothing is there, or a link to nothing
+        if pointer.samefile(blob):
+            return
+    pointer.unlink(missing_ok=True)
 
 
 def _link(wanted: Wanted, cache: Path, stop: threading.Event) -> Path:

@@ -10,7 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+from huggingface_hub import constants, scan_cache_dir, try_to_load_from_cache
 
 from tests.support.commands import ROOT, run_vbuild
 from tests.support.hub import CHUNK, sha256
@@ -41,6 +41,43 @@ def test_the_cache_is_the_clients_own(job, vb):
     assert found.warnings == []
     (repo,) = found.repos
     assert (repo.repo_id, repo.size_on_disk) == ("org/delta", sum(map(len, job.files.values())))
+
+
+def test_the_hub_is_asked_once_about_a_file(job, vb):
+    assert vb("fetch", job.manifest).status == 0
+    assert len(job.hub.lines("HEAD")) == len(job.hub.lines("GET")) == len(job.files)
+
+
+def test_several_files_come_at_a_time(job, vb, monkeypatch):
+    together = threading.Barrier(2, timeout=20)
+    note = job.hub.note
+
+    def wait(seen):
+        if seen.line.startswith("GET"):
+            together.wait()
+        return note(seen)
+
+    monkeypatch.setattr(job.hub, "note", wait)
+    assert vb("fetch", job.manifest).status == 0
+    assert not together.broken
+
+
+def test_the_licence_can_be_shown_before_anything_is_asked(job):
+    from vbuild import fetch
+
+    asked = []
+    fetch(job.manifest, on_start=lambda loaded, pending: asked.append(list(job.hub.seen)))
+    assert asked == [[]] and job.hub.seen != []
+
+
+def test_without_links_the_cache_has_copies_and_a_damaged_one_is_repaired(job, vb, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+    assert vb("fetch", job.manifest).status == 0
+    path = job.cached(job.weights)
+    assert not path.is_symlink()
+    path.write_bytes(bytes(len(job.files[job.weights])))
+    assert vb("fetch", job.manifest, "--refetch").status == 0
+    assert path.read_bytes() == job.files[job.weights] and not path.is_symlink()
 
 
 @pytest.mark.parametrize("hub", [True], indirect=True, ids=["cdn"])

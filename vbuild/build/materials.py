@@ -172,6 +172,9 @@ def _material(loaded: LoadedManifest, place: _Place) -> Material:
         hint = f"the cached file is damaged, get it again: vbuild fetch {manifest} --refetch"
     try:
         size = _size(path, place.label, place.pin.size, hint)
+    except InvalidInput as e:  # no regular file
+        e.hint = e.hint or hint
+        raise
     except Unavailable as e:
         if place.source.fetched and e.code == "file-missing":
             raise Unavailable(
@@ -215,12 +218,16 @@ def is_small(material: Material) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class InputVerdict:
-    """What became of an input: ``actual`` is its digest, ``problem`` why there is none."""
+    """What became of an input: ``actual`` is its digest, ``problem`` why there is none.
+
+    ``hint`` is what to do if it is not the pinned one, where that is known.
+    """
 
     label: str
     expected: str
     actual: str | None
     problem: VbuildError | None = None
+    hint: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -251,7 +258,8 @@ def verify_inputs(
         try:
             materials[place.ref] = _material(loaded, place)
         except (Unavailable, InvalidInput, Mismatch) as e:
-            verdicts[place.ref] = InputVerdict(place.label, str(place.pin.sha256), None, e)
+            pin = str(place.pin.sha256)
+            verdicts[place.ref] = InputVerdict(place.label, pin, None, e, e.hint)
     known = verify_materials(materials, hash_files=hash_files)
     verdicts |= dict(zip(sorted(materials), known, strict=True))
     return tuple(verdicts[ref] for ref in sorted(verdicts))
@@ -264,15 +272,15 @@ def verify_materials(
     listed = [materials[ref] for ref in sorted(materials)]
     digests = hash_files([m.path for m in listed], [m.label for m in listed])
     return tuple(
-        InputVerdict(m.label, m.sha256, digest) for m, digest in zip(listed, digests, strict=True)
+        InputVerdict(m.label, m.sha256, digest, hint=m.hint)
+        for m, digest in zip(listed, digests, strict=True)
     )
 
 
 def first_mismatch(materials: Mapping[FileRef, Material]) -> Mismatch | None:
     """The error for the first material that is not what its pin says, or None."""
-    verdicts = verify_materials(materials)
-    for ref, verdict in zip(sorted(materials), verdicts, strict=True):
+    for verdict in verify_materials(materials):
         if not verdict.ok:
-            hint = materials[ref].hint
-            return digest_mismatch(verdict.label, verdict.expected, str(verdict.actual), hint=hint)
+            got = str(verdict.actual)
+            return digest_mismatch(verdict.label, verdict.expected, got, hint=verdict.hint)
     return None

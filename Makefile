@@ -51,7 +51,11 @@ test-release: $(VENV)/.installed  ## wheels are reproducible, and an installed o
 	PYTHON=$(BIN)/python .ci/release
 
 bench: $(VENV)/.oracles  ## against peers, in one run; see benchmarks/README.md
-	$(BIN)/python benchmarks/run.py
+	rm -rf build/bench/wheel build/bench/venv
+	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w build/bench/wheel .
+	$(BIN)/python -m venv build/bench/venv
+	build/bench/venv/bin/python -m pip install -q build/bench/wheel/*.whl
+	$(BIN)/python -m benchmarks.run --vbuild build/bench/venv/bin/vbuild
 
 clean:  ## remove what make has made
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -40,6 +40,8 @@ LIBRARIES = {  # the only rooms that may import a library
     "tomli": {"manifest"},
     "msgspec": {"manifest"},
     "sentencepiece": {"tokenizer"},
+    "gguf": {"formats"},
+    "numpy": {"formats"},
     "Crypto": {"attest"},
     "huggingface_hub": {"sources"},
     "httpx2": {"sources"},

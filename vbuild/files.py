@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -224,7 +223,7 @@ def sync_directory(path: Path) -> None:
 def _temporary(path: Path, mode: int) -> Iterator[tuple[int, Path]]:
     # A random name: a killed process must not block a later one that gets its number. 40 characters
     # are at most 160 bytes, which leaves it shorter than any file system's limit.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         os.fchmod(fd, mode)

@@ -19,6 +19,7 @@ import pytest
 
 from tests.support.builds import Job, random_tensors, read_safetensors
 from tests.support.torch_files import PickleWriter, write_torch_zip, zip_bytes
+from tests.support.meta_files import hugging_face, make_meta, write_meta
 from vbuild import _core
 from vbuild.build import Prepared, Sealed, build, prepare, staging
 from vbuild.build import run as run_room
@@ -196,6 +197,32 @@ def test_case_24_a_change_in_a_tensor_that_lies_transposed_is_caught(
         with monkeypatch.context() as patch:
             patch.setattr(run_room, "_core", cursor_first(path, offset))
             assert_caught(job, prepared_of(job), "base/turned.bin")
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_case_24_a_change_of_metas_files_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    """Joined parts and permuted rows, too: every tensor that another program hashes."""
+    model = make_meta(layers=1, dim=16, heads=2, wide=32, vocab=20)
+    delta = {name: values * 0 for name, values in hugging_face(model).items()}
+    rules = '[apply]\npreset = "fastchat-v1.1"\n[config]\nsource = "delta"\n'
+    job = Job(tmp_path, hugging_face(model), delta, rules=rules, output='max_shard_size = "1KB"')
+    job.write()
+    (tmp_path / "base/part-1.safetensors").unlink()
+    write_meta(tmp_path / "base", model, files)
+    job.pin()
+    prepared = prepared_of(job)
+    uses = [region for region in uses_of_others(prepared) if region.ref.group == 0]
+    assert len(uses) >= 8 * files
+    for region in uses:
+        material = prepared.materials[region.ref]
+        with monkeypatch.context() as patch:
+            change_for_users(patch, material.path, region, (region.begin + region.end) // 2)
+            assert_caught(job, prepared, material.label)
+    assert {n: v.tobytes() for n, v in made(job, prepared).items()} == {
+        n: v.tobytes() for n, v in job.expected().items()
+    }
 
 
 def cursor_first(path: Path, offset: int) -> object:

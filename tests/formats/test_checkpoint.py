@@ -202,7 +202,7 @@ def test_no_tensors_at_all_is_refused(tmp_path: Path, contents: dict[str, bytes]
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, {"m.safetensors": shard("a")}, "onnx")
     assert error.code == "unknown-format"
-    assert error.expected == "auto, safetensors, torch"
+    assert error.expected == "auto, meta-llama, safetensors, torch"
 
 
 def test_case_16_a_missing_file_is_unavailable(tmp_path: Path) -> None:

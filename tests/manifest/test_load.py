@@ -596,10 +596,9 @@ def test_a_piece_or_a_role_given_twice_is_refused():
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("[base.files]", 'format = "meta-llama"\n[base.files]', 5),
         ("[apply]", 'kind = "lora"\n[apply]', 9),
         ("[apply]", 'kind = "xor-file"\n[apply]', 9),
-        ("[apply]", '[output]\nformat = "gguf"\n[apply]', 10),
+        ("[apply]", '[output]\nformat = "gguf"\ntype = "Q4_K_M"\n[apply]', 11),
         ("[apply]", '[output]\nformat = "as-is"\n[apply]', 10),
         ('preset = "fastchat-v0"', 'rule = [{ match = "*", op = "add", pad = "mean" }]', 10),
     ],

@@ -414,6 +414,9 @@ def test_case_32_a_git_lfs_pointer_is_not_pinned(here):
 
 # What an input without `files` consists of
 
+META = dict.fromkeys(["README.md", "consolidated.00.pth", "consolidated.01.pth"], "") | {
+    "params.json": "{}"
+}
 INDEX = {"weight_map": {"a": "s-2.safetensors", "b": "s-1.safetensors", "c": "s-1.safetensors"}}
 
 
@@ -439,7 +442,6 @@ INDEX = {"weight_map": {"a": "s-2.safetensors", "b": "s-1.safetensors", "c": "s-
             {"pytorch_model.bin.index.json": {"weight_map": {"a": "x.bin"}}, "x.bin": "", "y": ""},
             ["pytorch_model.bin.index.json", "x.bin"],
         ),
-        ("auto", {"consolidated.00.pth": "", "README.md": ""}, ["consolidated.00.pth"]),
         (
             "auto",
             {"params.json": "", "consolidated.00.pth": "", "consolidated.01.pth": "", "x.pth": ""},
@@ -455,6 +457,10 @@ INDEX = {"weight_map": {"a": "s-2.safetensors", "b": "s-1.safetensors", "c": "s-
             {"adapter_config.json": "", "adapter_model.bin": "", "adapter_model.safetensors": ""},
             ["adapter_config.json", "adapter_model.safetensors"],
         ),
+        ("torch", {"consolidated.00.pth": "", "README.md": ""}, ["consolidated.00.pth"]),
+        ("auto", META, [*sorted(META)][1:]),
+        ("auto", META | {"model.safetensors": ""}, ["model.safetensors"]),
+        ("meta-llama", META | {"model.safetensors": ""}, [*sorted(META)][1:]),
         ("auto", {"adapter.bin": "", "training_args.bin": "", "optimizer.pt": ""}, ["adapter.bin"]),
         (
             "auto",
@@ -474,6 +480,8 @@ def test_the_weight_files_of_a_directory(tmp_path, container, files, found):
     ("files", "error", "code"),
     [
         ({"README.md": ""}, Unavailable, "no-weights"),
+        ({"consolidated.00.pth": ""}, InvalidInput, "meta-params-missing"),
+        ({"consolidated.01.pth": "", "params.json": "{}"}, InvalidInput, "meta-files"),
         ({"a.bin": "", "b.bin": ""}, InvalidInput, "weights-unclear"),
         ({"w-1-of-3.bin": "", "w-2-of-3.bin": ""}, InvalidInput, "weights-unclear"),
         ({"w-1-of-2.bin": "", "v-2-of-2.bin": ""}, InvalidInput, "weights-unclear"),

@@ -166,6 +166,7 @@ def test_case_59_addition_of_integers_is_an_error_that_names_other_rules(side: i
 def test_case_59_shapes_that_differ_are_an_error_that_names_on_shape_mismatch() -> None:
     error = refused([spec("w", (4, 3))], [spec("w", (3, 4))], ADD)
     assert error.message == "w: the base has shape [4, 3] and the delta has [3, 4]"
+    assert "probably not the one that the delta was made for" in str(error.hint)
     assert 'on_shape_mismatch = "copy-delta"' in str(error.hint)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.plan.made_up import execute, plan_of, side, spec
+from vbuild.formats import Checkpoint
 from vbuild.manifest import Rule
 from vbuild.plan.claim import copied
 from vbuild.plan.layout import layout
@@ -17,12 +18,16 @@ COPY = [Rule(match="*", op="copy-base")]
 
 
 def names(
-    tensors: list[TensorSpec], limit: int | None, base: list[TensorSpec] | None = None
+    tensors: list[TensorSpec],
+    limit: int | None,
+    base: list[TensorSpec] | None = None,
+    format: str = "safetensors",
 ) -> dict[str, list[str]]:
     """Names of tensors by file."""
     recipes = {t.name: copied(0, t) for t in tensors}
     held = {t.name: t for t in (tensors if base is None else base)}
-    return {file: [r.name for r in made] for file, made in layout(recipes, held, limit)}
+    checkpoint = Checkpoint(held, (), format, {}, {})
+    return {file: [r.name for r in made] for file, made in layout(recipes, checkpoint, limit)}
 
 
 def test_without_a_limit_one_file_stays_one_file() -> None:

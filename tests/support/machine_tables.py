@@ -132,7 +132,8 @@ class _Builder:
             parts = [self.part((1, 1, rows, dims[3]), self.number(0, F32))]
         else:
             rank = self.number(1, 5)
-            left = self.part((1, 1, math.prod(dims[:3]), rank), self.number(0, F32))
+            rows = self.pick(dims[:3], (1, 1, math.prod(dims[:3])))
+            left = self.part((*rows, rank), self.number(0, F32))
             parts = [left, self.part((1, 1, rank, dims[3]), self.number(0, F32))]
         first = len(self.parts)
         self.parts += parts

@@ -62,6 +62,39 @@ def test_pieces_scores_and_types_are_those_that_sentencepiece_reads() -> None:
     assert (model.unk, model.bos, model.eos, model.model_type) == ("<unk>", "<s>", "</s>", 2)
 
 
+RECORDS = st.one_of(
+    st.builds(
+        record,
+        st.text(max_size=50).map(str.encode),
+        st.integers(0, 9),
+        st.floats(width=32, allow_nan=False),
+    ),
+    st.text(min_size=1, max_size=5).map(lambda text: message(1, message(1, text.encode()))),
+    st.binary(max_size=12).map(lambda payload: message(1, payload)),
+    st.binary(max_size=4),
+)
+
+
+def read(data: bytes) -> tuple[Piece, ...] | str:
+    try:
+        return parse_model(data, WHERE).pieces
+    except InvalidInput as e:
+        return e.code
+
+
+@given(st.lists(RECORDS, max_size=8))
+def test_usual_records_are_read_as_the_general_reader_reads_them(records: list[bytes]) -> None:
+    data = UNK + b"".join(records)
+    # Behind any other field nothing is read by the loop for usual records.
+    assert read(data) == read(message(200, b"") + data)
+
+
+@pytest.mark.parametrize("length", [1, 113, 114, 119, 120, 121, 122, 127, 128, 129, 300])
+def test_a_piece_may_have_any_length(length: int) -> None:
+    pieces = parse_model(UNK + record(b"a" * length, 4, 0.5), WHERE).pieces
+    assert pieces[1] == Piece("a" * length, 0.5, PieceType.USER_DEFINED)
+
+
 def test_missing_fields_have_the_defaults_of_the_format() -> None:
     model = parse_model(UNK + message(1, message(1, b"a")), WHERE)
     assert model.pieces[1] == Piece("a", 0.0, PieceType.NORMAL)

@@ -12,16 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vbuild.build.containers import make_containers
 from vbuild.build.materials import Material, first_mismatch, group_label, is_small, locate
-from vbuild.build.side_files import SideFiles, make_side_files
+from vbuild.build.side_files import make_side_files
 from vbuild.errors import InvalidInput, Mismatch
 from vbuild.files import Identity
 from vbuild.formats import Checkpoint, open_checkpoint
-from vbuild.manifest import Base, Delta, LoadedManifest, check_collisions, require_locked
-from vbuild.plan import FileRef, Plan, Request, make_plan
+from vbuild.manifest import (
+    Base,
+    Delta,
+    LoadedManifest,
+    check_collisions,
+    outputs,
+    require_locked,
+)
+from vbuild.plan import FileRef, Plan, Request, claim_tensors, make_plan
 from vbuild.plan.claim import Ruleset
 from vbuild.plan.order import InputLayout
-from vbuild.tensors import DType
 
 __all__ = ["Prepared", "prepare"]
 
@@ -31,8 +38,8 @@ class Prepared:
     """A build that can be run.
 
     ``identities`` has what each weight file was when its header was read, ``layouts`` what has been
-    read of it; ``side_files`` the bytes of all output files that are not weights, the shard index
-    included.
+    read of it; ``side_files`` the bytes of all output files that are not weights, by name, the shard
+    index included.
     """
 
     loaded: LoadedManifest
@@ -42,12 +49,18 @@ class Prepared:
     base: Checkpoint
     deltas: tuple[Checkpoint, ...]
     plan: Plan
-    side_files: SideFiles
+    side_files: Mapping[str, bytes]
+
+    @property
+    def sides(self) -> tuple[tuple[str, Checkpoint], ...]:
+        """The base and the deltas in order, each with the label that messages use."""
+        checkpoints = enumerate((self.base, *self.deltas))
+        return tuple((group_label(group), checkpoint) for group, checkpoint in checkpoints)
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Every file of the model directory but the signature, sorted."""
-        return tuple(sorted([*(o.name for o in self.plan.outputs), *self.side_files.files]))
+        return tuple(sorted([*(o.name for o in self.plan.outputs), *self.side_files]))
 
 
 def prepare(
@@ -79,18 +92,12 @@ def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> P
         for file, identity in checkpoint.identities.items()
     }
     layouts = _layouts(materials, checkpoints)
-    plan = make_plan(
-        Request(
-            base=checkpoints[0],
-            deltas=tuple(checkpoints[1:]),
-            rulesets=_rulesets(loaded),
-            inputs=layouts,
-            output_dtype=DType.from_long_name(manifest.output.dtype or ""),
-            max_shard_size=manifest.output.max_shard_bytes,
-            allow_nonfinite=manifest.output.nonfinite == "allow",
-        )
+    claimed = claim_tensors(checkpoints[0], checkpoints[1:], _rulesets(loaded))
+    side_files = make_side_files(
+        loaded, materials, checkpoints, layouts.keys(), claimed.recipes
     )
-    side_files = make_side_files(loaded, materials, plan)
+    containers = make_containers(loaded, side_files)
+    plan = make_plan(Request(claimed, checkpoints[0], layouts, containers))
     prepared = Prepared(
         loaded,
         materials,
@@ -99,7 +106,7 @@ def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> P
         checkpoints[0],
         tuple(checkpoints[1:]),
         plan,
-        side_files,
+        {**plan.others, **side_files.files},
     )
     check_collisions(prepared.output_names, str(loaded.path))
     _check_expected(prepared)
@@ -139,9 +146,15 @@ def _layouts(
 def _check_expected(prepared: Prepared) -> None:
     """Every file that ``[output.files]`` expects is one that the build writes, of the same size."""
     sizes = {o.name: o.size for o in prepared.plan.outputs}
-    sizes |= {name: len(data) for name, data in prepared.side_files.files.items()}
-    for name, pin in sorted(prepared.loaded.manifest.output.files.items()):
-        where = prepared.loaded.place(("output", "files", name))
+    sizes |= {name: len(data) for name, data in prepared.side_files.items()}
+    loaded = prepared.loaded
+    pins = [
+        ((*path, "files", name), name, pin)
+        for path, output in outputs(loaded.manifest)
+        for name, pin in sorted(output.files.items())
+    ]
+    for path, name, pin in pins:
+        where = loaded.place(path)
         if name not in sizes:
             raise InvalidInput(
                 "unknown-output",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -97,7 +97,7 @@ def _run_one(
     scratch: Path,
     kernels: _core.Kernels,
     control: _core.Control,
-    tensor_digests: bool,
+    tensor_digests: Collection[str],
     tag_key: bytes,
 ) -> _core.Result:
     """Run one program; its output is synced when this returns."""
@@ -114,7 +114,7 @@ def _run_one(
                 kernels,
                 control,
                 hash_output=task.output is not None,
-                tensor_digests=tensor_digests and task.output is not None,
+                tensor_digests=output in tensor_digests,
                 tag_key=tag_key,
                 scratch_fd=scratch_fd,
             )
@@ -144,15 +144,16 @@ def run_tasks(
     jobs: int | None,
     progress: Progress,
     tag_key: bytes,
-    tensor_digests: bool = False,
+    tensor_digests: Collection[str] = (),
 ) -> None:
     """Run ``tasks`` on ``jobs`` threads (default: see :func:`threads`), the largest first.
 
     ``create(name)`` opens an output file for writing; ``scratch`` is a directory for what tensors
     that lie in another order are read into; ``done`` is called in this thread when a
     program has ended and the files that it hashed are the pinned ones. The first error stops the
-    others. ``tag_key`` is random and of this build alone: results have the tags of their programs'
-    regions under it. KeyboardInterrupt becomes Interrupted.
+    others. ``tensor_digests`` names the outputs whose tensors are hashed one by one. ``tag_key`` is
+    random and of this build alone: results have the tags of their programs' regions under it.
+    KeyboardInterrupt becomes Interrupted.
     """
     control = _core.Control()
 

@@ -1,4 +1,8 @@
-"""``vbuild verify``: a model against its signature, or a manifest's inputs against its pins."""
+"""``vbuild verify``: a model against its signature, or a manifest's inputs against its pins.
+
+- What only a manifest needs is imported when there is one: the rooms of a build take longer to load
+  than the signature of a model takes to check.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vbuild.attest.verify import TreeVerdict, verify_tree
-from vbuild.build.materials import InputVerdict, verify_inputs
 from vbuild.commands.signing import trust
 from vbuild.digest import watched
 from vbuild.errors import Unavailable
 from vbuild.files import os_error, read_small
-from vbuild.manifest import load_manifest, require_locked
 from vbuild.progress import Progress
+
+if TYPE_CHECKING:
+    from vbuild.build.materials import InputVerdict
 
 __all__ = ["InputsVerdict", "verify"]
 
@@ -62,6 +68,9 @@ def verify(
             threshold=threshold,
             expected_name=name,
         )
+    from vbuild.build.materials import verify_inputs
+    from vbuild.manifest import load_manifest, require_locked
+
     loaded = load_manifest(target)
     require_locked(loaded)
     inputs = verify_inputs(loaded, base, delta, hash_files=watched(progress))

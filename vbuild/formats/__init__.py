@@ -1,7 +1,8 @@
 """Containers of tensors: files in, named tensors and where their bytes lie out.
 
 - ``checkpoint`` joins the files of a base or a delta; ``registry`` tells containers apart;
-  ``safetensors`` and ``torch`` each read one; ``index`` knows the index of shards.
+  ``safetensors`` and ``torch`` each read one; ``index`` knows the index of shards, ``meta`` how
+  Meta's files make up a model.
 - Reading touches headers only and opens files read-only; the writers return bytes.
 """
 

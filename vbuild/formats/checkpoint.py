@@ -3,21 +3,20 @@
 - The files are those that the manifest lists; nothing else is opened and no directory is read.
   Files that are neither weights nor an index are not opened either.
 - All weights are of one container. With an index the shards must agree with it exactly; without
-  one the result is the union of the files, and a name in two of them is an error.
-- One file is open at a time (bad-inputs.md, 88), and only its headers are read. The bytes read
-  are kept: the build feeds them to the file's digest, so what was planned from is what was
-  verified (24).
+  one the result is the union of the files, and a name in two of them is an error. Meta's files
+  are joined by ``meta``.
+- One file is open at a time (bad-inputs.md, 88), and only its headers are read (``opener``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from vbuild.errors import InvalidInput
-from vbuild.files import SMALL_FILE_LIMIT, Identity, InputFile
+from vbuild.files import Identity
 from vbuild.formats.index import (
     INDEX_SUFFIX,
     ShardIndex,
@@ -26,7 +25,10 @@ from vbuild.formats.index import (
     check_total,
     parse_index,
 )
-from vbuild.formats.registry import FORMATS, Format, format_named, format_of
+from vbuild.formats.meta import MetaFiles, find_meta, open_meta
+from vbuild.formats.meta_params import Params
+from vbuild.formats.opener import Opener
+from vbuild.formats.registry import FORMATS, GGUF, META_LLAMA, Format, format_named, format_of
 from vbuild.strict_json import quoted
 from vbuild.tensors import Tensor, TensorSpec
 
@@ -40,9 +42,9 @@ class Checkpoint:
     """The tensors of a base or a delta, and where they came from.
 
     ``tensors`` is in code-point order of names; ``files`` are the weight files, sorted;
-    ``format`` is the container's name. ``headers`` and ``identities`` have an entry for every
-    file that was opened, an index included: the byte ranges that were read (sorted, disjoint)
-    and what the file was at that time.
+    ``format`` is the container's name, or ``meta-llama``, whose ``params`` are kept. ``headers``
+    and ``identities`` have an entry for every file that was opened, an index or ``params.json``
+    included: the byte ranges that were read (sorted, disjoint) and what the file was at that time.
     """
 
     tensors: Mapping[str, Tensor]
@@ -50,6 +52,7 @@ class Checkpoint:
     format: str
     headers: dict[str, tuple[tuple[int, bytes], ...]]
     identities: dict[str, Identity]
+    params: Params | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,52 +63,33 @@ class _Weights:
     tensors: list[TensorSpec]
 
 
-class _Opener:
-    """Opens files by key, one at a time, and keeps what was read of each."""
-
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self.files = files
-        self.headers: dict[str, tuple[tuple[int, bytes], ...]] = {}
-        self.identities: dict[str, Identity] = {}
-
-    def index(self, name: str) -> ShardIndex:
-        with InputFile(self.files[name], name) as file:
-            if file.size > SMALL_FILE_LIMIT:
-                raise InvalidInput(
-                    "file-too-large",
-                    "the file is too large to be an index",
-                    where=name,
-                    expected=f"at most {SMALL_FILE_LIMIT} bytes",
-                    got=f"{file.size} bytes",
-                )
-            index = parse_index(file.pread(0, file.size), name)
-            self._keep(file)
-        return index
-
-    def weights(self, name: str, wanted: Format | None) -> _Weights:
-        with InputFile(self.files[name], name) as file:
-            fmt = format_of(file)
-            tensors = fmt.read_tensors(file) if wanted in (None, fmt) else []
-            self._keep(file)
-        return _Weights(fmt, tensors)
-
-    def _keep(self, file: InputFile) -> None:
-        self.headers[file.name] = file.ranges
-        self.identities[file.name] = file.identity
-
-
-def open_checkpoint(files: Mapping[str, Path], label: str, format: str = "auto") -> Checkpoint:
+def open_checkpoint(
+    files: Mapping[str, Path],
+    label: str,
+    format: str = "auto",
+    *,
+    joined: bool = True,
+    known: Sequence[Format] = FORMATS,
+) -> Checkpoint:
     """The checkpoint that ``files`` (the manifest's keys to local paths) make up.
 
     ``label`` names the whole (``base``, ``delta[0]``) in errors. Weight files are recognised by
     suffix, their container by content; with a ``format`` other than ``auto`` the weights of
-    other containers, and their index, are left aside. Raises InvalidInput for anything that is
+    other containers, and their index, are left aside. Meta's files are recognised by their names,
+    unless they are not to be taken as ``joined``. ``known`` are the containers that are read; a
+    GGUF file counts only where nothing else does. Raises InvalidInput for anything that is
     malformed or ambiguous, Unavailable for a file that is missing or unreadable.
     """
+    opener = Opener(files)
+    if joined and format in ("auto", META_LLAMA):
+        meta = find_meta(files, label, asked=format == META_LLAMA)
+        if meta is not None:
+            return _open_meta(meta, opener, label, format)
     wanted = None if format == "auto" else format_named(format, label)
-    opener = _Opener(files)
     names = sorted(name for name in files if name.endswith(_SUFFIXES))
-    opened = {name: opener.weights(name, wanted) for name in names}
+    if not names and GGUF in known:
+        names = sorted(name for name in files if name.endswith(GGUF.suffixes))
+    opened = {name: _open_weights(opener, name, wanted, known) for name in names}
     fmt = wanted or _only_format(opened, label)
     weights = {name: w.tensors for name, w in opened.items() if w.format == fmt}
     if fmt is None or not weights:
@@ -128,6 +112,30 @@ def open_checkpoint(files: Mapping[str, Path], label: str, format: str = "auto")
     )
 
 
+def _open_meta(files: MetaFiles, opener: Opener, label: str, format: str) -> Checkpoint:
+    """The checkpoint of Meta's ``files``, which are the only weights unless they were asked for."""
+    others = sorted(n for n in opener.files if n.endswith(_SUFFIXES) and n not in files.parts)
+    if others and format == "auto":
+        raise _mixed([(files.parts[0], META_LLAMA), (others[0], "another format")], label)
+    model = open_meta(files, opener)
+    return Checkpoint(
+        {name: model.tensors[name] for name in sorted(model.tensors)},
+        files.parts,
+        META_LLAMA,
+        opener.headers,
+        opener.identities,
+        model.params,
+    )
+
+
+def _open_weights(
+    opener: Opener, name: str, wanted: Format | None, known: Sequence[Format]
+) -> _Weights:
+    with opener.open(name) as file:
+        fmt = format_of(file, known)
+        return _Weights(fmt, fmt.read_tensors(file) if wanted in (None, fmt) else [])
+
+
 def _refuse_empty(label: str, wanted: Format | None) -> NoReturn:
     raise InvalidInput(
         "no-weights",
@@ -143,18 +151,22 @@ def _only_format(opened: Mapping[str, _Weights], label: str) -> Format | None:
     for name, weights in opened.items():
         first.setdefault(weights.format.name, name)
     if len(first) > 1:
-        examples = ", ".join(f"{first[fmt]} ({fmt})" for fmt in sorted(first))
-        raise InvalidInput(
-            "mixed-formats",
-            f"weights in several formats: {examples}",
-            where=label,
-            hint="list the files of one format only, or say which in `format`",
-        )
+        raise _mixed([(first[fmt], fmt) for fmt in sorted(first)], label)
     return next((weights.format for weights in opened.values()), None)
 
 
+def _mixed(examples: Iterable[tuple[str, str]], label: str) -> InvalidInput:
+    """The error for files in several formats, with an example of each."""
+    return InvalidInput(
+        "mixed-formats",
+        f"weights in several formats: {', '.join(f'{name} ({fmt})' for name, fmt in examples)}",
+        where=label,
+        hint="list the files of one format only, or say which in `format`",
+    )
+
+
 def _find_index(
-    opener: _Opener,
+    opener: Opener,
     weights: Mapping[str, list[TensorSpec]],
     fmt: Format,
     label: str,
@@ -166,7 +178,7 @@ def _find_index(
     Where the format was asked for, an index that names only files of others is left aside.
     """
     names = sorted(name for name in opener.files if name.endswith(INDEX_SUFFIX))
-    found = [opener.index(name) for name in names]
+    found = [parse_index(opener.read(name, "an index"), name) for name in names]
     if explicit:
         found = [
             index

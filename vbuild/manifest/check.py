@@ -20,15 +20,24 @@ from vbuild.manifest.presets import preset_names
 from vbuild.manifest.schema import MAX_INTEGER, Base, Delta, Manifest, Output, Rule, Tokenizer
 from vbuild.sources import check_uri
 
-__all__ = ["check_manifest", "inputs"]
+__all__ = ["check_manifest", "inputs", "outputs"]
 
-_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+_WEIGHTS = re.compile(
+    r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|.*\.gguf"
+)
 
 
 def inputs(manifest: Manifest) -> list[tuple[KeyPath, Base | Delta]]:
     """Base and deltas, each with the path of its table."""
     deltas = [(("delta", i), delta) for i, delta in enumerate(manifest.delta)]
     return [(("base",), manifest.base), *deltas]
+
+
+def outputs(manifest: Manifest) -> list[tuple[KeyPath, Output]]:
+    """The outputs, each with the path of its table."""
+    if isinstance(manifest.output, Output):
+        return [(("output",), manifest.output)]
+    return [(("output", i), output) for i, output in enumerate(manifest.output)]
 
 
 def check_manifest(manifest: Manifest, outline: Outline) -> None:
@@ -44,7 +53,9 @@ def check_manifest(manifest: Manifest, outline: Outline) -> None:
             raise outline.error(
                 "no-delta", (key, "source"), "there is no delta", hint='use source = "base"'
             )
-    _check_output(manifest.output, outline)
+    for path, output in outputs(manifest):
+        _check_output(output, path, manifest, outline)
+    _check_outputs(manifest, outline)
     _check_copy(manifest, outline)
 
 
@@ -198,29 +209,76 @@ def _check_tokenizer(tokenizer: Tokenizer, outline: Outline) -> None:
         )
 
 
-def _check_output(output: Output, outline: Outline) -> None:
+def _check_output(output: Output, path: KeyPath, manifest: Manifest, outline: Outline) -> None:
     if output.max_shard_bytes is not None and output.max_shard_bytes > MAX_INTEGER:
         raise outline.error(
             "bad-value",
-            ("output", "max_shard_size"),
+            (*path, "max_shard_size"),
             "the size is out of range",
             expected=f"at most {MAX_INTEGER} bytes",
         )
-    names: list[tuple[str, KeyPath]] = [(n, ("output", "files", n)) for n in output.files]
-    copied: list[tuple[str, KeyPath]] = [
-        (n, ("output", "copy", i)) for i, n in enumerate(output.copy)
-    ]
+    if output.format == "gguf":
+        _check_gguf(output, path, manifest, outline)
+    elif output.type is not None:
+        raise outline.error(
+            "no-effect",
+            (*path, "type"),
+            "has no effect with safetensors, whose element type is dtype",
+            expected='format = "gguf"',
+        )
+
+
+def _check_gguf(output: Output, path: KeyPath, manifest: Manifest, outline: Outline) -> None:
+    if output.type is None:
+        raise outline.error(
+            "missing-key",
+            path,
+            'the key "type" is missing',
+            hint='say how the matrices are stored, for example type = "Q8_0"',
+        )
+    if output.max_shard_size is not None:
+        raise outline.error(
+            "no-effect",
+            (*path, "max_shard_size"),
+            "has no effect on a GGUF file, which is one file",
+        )
+    if manifest.tokenizer is None:
+        raise outline.error(
+            "gguf-tokenizer",
+            path,
+            "a GGUF file holds the vocabulary, and nothing says whose",
+            hint='add [tokenizer] with source = "base" or "delta"',
+        )
+
+
+def _check_outputs(manifest: Manifest, outline: Outline) -> None:
+    """What concerns all outputs: they write into one directory."""
+    kinds: dict[tuple[str, str | None], int] = {}
+    names: list[tuple[str, KeyPath]] = []
+    copied: list[tuple[str, KeyPath]] = []
+    for i, (path, output) in enumerate(outputs(manifest)):
+        if kinds.setdefault((output.format, output.type), i) != i:
+            raise outline.error(
+                "two-outputs", path, "two outputs would write the same files", got=output.format
+            )
+        names += [(n, (*path, "files", n)) for n in output.files]
+        copied += [(n, (*path, "copy", i)) for i, n in enumerate(output.copy)]
     for name, path in names + copied:
         _refuse_path(output_name_fault(name), name, path, outline)
     _check_collisions(copied, outline)
     # A copied file may also be pinned as an output: the same name is then no collision.
-    _check_collisions(names + [(n, p) for n, p in copied if n not in output.files], outline)
+    pinned = {name for name, _ in names}
+    _check_collisions(names + [(n, p) for n, p in copied if n not in pinned], outline)
 
 
 def _check_copy(manifest: Manifest, outline: Outline) -> None:
     source = manifest.side(manifest.files_source)
-    for i, name in enumerate(manifest.output.copy):
-        path: KeyPath = ("output", "copy", i)
+    listed = [
+        ((*path, "copy", i), name)
+        for path, output in outputs(manifest)
+        for i, name in enumerate(output.copy)
+    ]
+    for path, name in listed:
         if _WEIGHTS.fullmatch(name):
             raise outline.error(
                 "reserved-name",

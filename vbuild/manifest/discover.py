@@ -19,7 +19,8 @@ from typing import Final
 from vbuild.errors import InvalidInput, Unavailable
 from vbuild.files import os_error, read_small
 from vbuild.formats.index import parse_index
-from vbuild.formats.registry import FORMATS
+from vbuild.formats.meta import find_meta
+from vbuild.formats.registry import FORMATS, META_LLAMA, is_training_state
 from vbuild.manifest.outline import KeyPath
 from vbuild.manifest.paths import clean_relative_path, path_fault
 from vbuild.manifest.schema import Manifest
@@ -33,12 +34,7 @@ _USUAL: Final = (
 )
 _ADAPTERS: Final = (("safetensors", "adapter_model.safetensors"), ("torch", "adapter_model.bin"))
 _ADAPTER_CONFIG: Final = "adapter_config.json"
-_META: Final = re.compile(r"consolidated\.[0-9]{2}\.pth")
-_META_CONFIG: Final = "params.json"
 _NUMBERED = re.compile(r"(.*[^0-9])[0-9]+-of-([0-9]+)(\.[a-z]+)")
-_NOT_WEIGHTS = re.compile(
-    r"training_args\.bin|(optimizer|scheduler|scaler|rng_state.*)\.(bin|pth?)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ def companions(manifest: Manifest, path: KeyPath) -> tuple[list[str], list[str]]
         optional += CONFIG_FILES
     if path == tables[manifest.files_source]:
         optional += TOKENIZER_FILES if manifest.tokenizer is not None else ()
-        required += manifest.output.copy
+        required += manifest.copy
     return optional, required
 
 
@@ -105,9 +101,10 @@ def _weights(place: Place, present: set[str], container: str) -> list[str]:
     for kind, adapter in _ADAPTERS:
         if container in ("auto", kind) and adapter in present:
             return [*(present & {_ADAPTER_CONFIG}), adapter]
-    meta = sorted(name for name in present if _META.fullmatch(name))
-    if meta and container in ("auto", "meta-llama"):
-        return [*meta, *(present & {_META_CONFIG})]
+    if container in ("auto", META_LLAMA):
+        meta = find_meta(present, place.label)
+        if meta is not None:
+            return [meta.params, *meta.parts]
     return _by_suffix(place, present, container)
 
 
@@ -115,9 +112,7 @@ def _by_suffix(place: Place, present: set[str], container: str) -> list[str]:
     wanted = [fmt for fmt in FORMATS if container in ("auto", fmt.name)]
     for fmt in wanted:
         candidates = sorted(
-            name
-            for name in present
-            if name.endswith(fmt.suffixes) and not _NOT_WEIGHTS.fullmatch(name)
+            name for name in present if name.endswith(fmt.suffixes) and not is_training_state(name)
         )
         if len(candidates) == 1 or (candidates and _is_one_set(candidates)):
             return candidates
@@ -133,7 +128,8 @@ def _by_suffix(place: Place, present: set[str], container: str) -> list[str]:
         "no-weights",
         "no weights here",
         where=place.label,
-        expected=" or ".join(suffix for fmt in wanted for suffix in fmt.suffixes),
+        expected=" or ".join(suffix for fmt in wanted for suffix in fmt.suffixes)
+        or "consolidated.00.pth and params.json",
     )
 
 

@@ -54,13 +54,20 @@ EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
 )
 """What each pattern asks for, in words."""
 
+K_QUANTS: Final = (
+    "Q2_K",
+    *(f"Q3_K{size}" for size in ("", "_S", "_M", "_L")),
+    *(f"Q{bits}_K{size}" for bits in (4, 5) for size in ("", "_S", "_M")),
+    "Q6_K",
+)
+"""llama.cpp's types that no Python package quantizes to."""
+
 LATER: Final[Mapping[tuple[str, str], tuple[str, ...]]] = MappingProxyType(
     {
-        ("Base", "format"): ("meta-llama",),
-        ("Delta", "format"): ("meta-llama",),
         ("Delta", "kind"): ("lora", "xor-file"),
         ("Rule", "pad"): ("mean",),
-        ("Output", "format"): ("gguf", "as-is"),
+        ("Output", "format"): ("as-is",),
+        ("Output", "type"): K_QUANTS,
     }
 )
 """(Struct, key) -> values of manifest version 1 that this version of vbuild cannot build yet.
@@ -91,7 +98,8 @@ ShardSize = Annotated[
 ]
 Glob = Annotated[str, Meta(pattern=GLOB_PATTERN, max_length=1000)]
 ContainerFormat = Annotated[
-    Literal["auto", "safetensors", "torch"], Meta(description="How the weight files are encoded.")
+    Literal["auto", "safetensors", "torch", "meta-llama"],
+    Meta(description="How the weight files are encoded."),
 ]
 ElementType = Literal["float16", "bfloat16", "float32"]
 Side = Literal["base", "delta"]
@@ -231,9 +239,13 @@ class Config(Table, frozen=True, kw_only=True):
 class Output(Table, frozen=True, kw_only=True):
     """How the result is written, and what it must be."""
 
-    format: Annotated[Literal["safetensors"], Meta(description="The container format.")] = (
+    format: Annotated[Literal["safetensors", "gguf"], Meta(description="The container format.")] = (
         "safetensors"
     )
+    type: Annotated[
+        Literal["F16", "BF16", "F32", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"] | None,
+        Meta(description="How a GGUF file stores its matrices."),
+    ] = None
     dtype: Annotated[
         ElementType | None, Meta(description="Element type of the result; default: the base's.")
     ] = None
@@ -267,11 +279,21 @@ class Manifest(Table, frozen=True, kw_only=True):
     apply: Apply | None = None
     tokenizer: Tokenizer | None = None
     config: Config | None = None
-    output: Output = Output()
+    output: Output | Annotated[tuple[Output, ...], Meta(min_length=1)] = Output()
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """``output`` as a tuple, however it was written."""
+        return (self.output,) if isinstance(self.output, Output) else self.output
+
+    @property
+    def copy(self) -> tuple[str, ...]:
+        """The files that any of the outputs copies."""
+        return tuple(name for output in self.outputs for name in output.copy)
 
     @property
     def files_source(self) -> Side:
-        """Whose tokenizer files and ``output.copy`` files are copied."""
+        """Whose tokenizer files and ``output.copy`` files are taken."""
         return "base" if self.tokenizer is None else self.tokenizer.source
 
     @property

@@ -28,6 +28,7 @@ __all__ = [
     "Step",
     "View",
     "Zeros",
+    "as_type",
     "claim",
     "copied",
 ]
@@ -117,13 +118,18 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one output tensor is made. ``rule`` tells a reader which rules claimed it."""
+    """How one output tensor is made. ``rule`` tells a reader which rules claimed it.
+
+    ``dtype`` is the type in the output; ``rounded`` the one that the result has before it is stored
+    as that (None: it is the same).
+    """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
     bands: tuple[Band, ...]
     rule: str = ""
+    rounded: DType | None = None
 
     @property
     def rows(self) -> int:
@@ -133,7 +139,7 @@ class Recipe:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor in the output."""
-        return prod(self.shape) * self.dtype.itemsize
+        return self.dtype.size_of(prod(self.shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +185,17 @@ def claim(
         state, unused = _apply(state, group, delta, ruleset.rules)
         if ruleset.warn_unused:
             warnings += [f"the pattern {pattern!r} claims no tensor" for pattern in unused]
-    recipes = {}
-    for name in sorted(state):
-        recipe = state[name]
-        if output_dtype is not None and recipe.dtype.is_arithmetic:
-            recipe = replace(recipe, dtype=output_dtype)
-        recipes[name] = recipe
-    return recipes, warnings
+    return as_type({name: state[name] for name in sorted(state)}, output_dtype), warnings
+
+
+def as_type(recipes: Mapping[str, Recipe], dtype: DType | None) -> dict[str, Recipe]:
+    """``recipes`` with results of ``dtype``, where they are numbers; None changes nothing."""
+    return {
+        name: recipe
+        if dtype is None or not recipe.dtype.is_arithmetic
+        else replace(recipe, dtype=dtype)
+        for name, recipe in recipes.items()
+    }
 
 
 def _apply(
@@ -345,7 +355,10 @@ def _check_shapes(have: Recipe, delta: Tensor, rule: Rule) -> None:
     )
     if rule.pad is not None and more_rows:
         return
-    hint = 'allow it with on_shape_mismatch = "copy-delta" in the rule, or claim it by another rule'
+    hint = (
+        "the base is probably not the one that the delta was made for; if it is, allow it with "
+        'on_shape_mismatch = "copy-delta" in the rule, or claim it by another rule'
+    )
     if more_rows:
         hint = (
             f"the delta has {delta.shape[0] - have.shape[0]} more row(s); say what they start "

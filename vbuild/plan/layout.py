@@ -1,7 +1,8 @@
 """Which output file each tensor goes to, and in which order.
 
 - With ``max_shard_size`` tensors are dealt to shards in code-point order of their names; without
-  it a sharded base keeps its cut, file by file; anything else is one file.
+  it a sharded base keeps its cut, file by file; anything else is one file. Meta's files cut
+  tensors, not models: such a base is dealt to shards of 5 GB.
 - Inside a file tensors stand as safetensors' own serializer puts them: wider types first, then by
   name. So the same tensors give the same files from any container (architecture: output layout).
 """
@@ -10,16 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vbuild.formats import Checkpoint
+from vbuild.formats.registry import META_LLAMA
 from vbuild.formats.safetensors import canonical_order, shard_name
 from vbuild.plan.claim import Recipe
 from vbuild.tensors import Tensor
 
 __all__ = ["layout"]
 
+_META_SHARD = 5_000_000_000
+"""Bytes; ``max_shard_size`` of a build from Meta's files, where the manifest says none."""
+
 
 def layout(
     recipes: Mapping[str, Recipe],
-    base: Mapping[str, Tensor],
+    base: Checkpoint,
     max_shard_size: int | None,
 ) -> list[tuple[str, tuple[Recipe, ...]]]:
     """``(file name, recipes in file order)`` for every output file, in order of name.
@@ -27,8 +33,10 @@ def layout(
     ``max_shard_size`` is in bytes of tensor data; a single larger tensor gets a shard of its own.
     """
     names = sorted(recipes)
+    if max_shard_size is None and base.format == META_LLAMA:
+        max_shard_size = _META_SHARD
     if max_shard_size is None:
-        groups = _as_the_base(names, base)
+        groups = _as_the_base(names, base.tensors)
     else:
         groups = _by_size(names, recipes, max_shard_size)
     files = []

@@ -23,6 +23,7 @@ from vbuild.table import (
     BYTES,
     CHAIN,
     NOTHING,
+    RANK,
     Layout,
     Op,
     Operand,
@@ -30,6 +31,7 @@ from vbuild.table import (
     Segment,
     dense,
     joint_dims,
+    result_code,
     type_code,
 )
 from vbuild.tensors import DType, JoinedSpec, TensorSpec
@@ -58,6 +60,7 @@ class Draft:
     prefixes: list[bytes] = field(default_factory=list)
     literals: bytearray = field(default_factory=bytearray)
     parts: list[Part] = field(default_factory=list)
+    allow_nonfinite: bool = False
 
     def source(self, ref: FileRef) -> int:
         """The index of ``ref``, added if it is new."""
@@ -78,7 +81,7 @@ class Draft:
         return Operand.of_parts(kind, first, len(parts), scale)
 
     def store_bytes(self, data: bytes) -> None:
-        """Add a segment that writes ``data`` (a file's header)."""
+        """Add a segment that writes ``data`` (a file's header, or padding)."""
         offset = self.literal(data)
         operand, dims = dense(Operand.LITERAL, offset, offset + len(data))
         self.segments.append(Segment(Op.COPY, dims, operand, BYTES, BYTES))
@@ -145,7 +148,7 @@ def _run(
 ) -> None:
     """One chain of segments. The operands of all steps share dimensions, as a chain has to."""
     dims, operands = _operands(draft, recipe, terms, shape)
-    chain = _chain(band, recipe.dtype)
+    chain = _chain(band, recipe.rounded or recipe.dtype, recipe.dtype)
     if len(chain) > CHAIN:
         raise InvalidInput(
             "too-many-deltas",
@@ -238,11 +241,15 @@ def _operand(
 
 def _matrix(draft: Draft, group: int, spec: TensorSpec, first_row: int, rows: int) -> Part:
     """Rows of a two-dimensional tensor as a part."""
+    extents, strides = spec.layout
+    if not spec.dims:
+        extents = (rows, spec.shape[1])
+    padding = RANK - len(extents)
     return Part(
         draft.source(FileRef(group, spec.file)),
         _row_offset(spec, first_row),
-        (1, 1, rows, spec.shape[1]),
-        (0, 0, *(s * spec.dtype.itemsize for s in spec.strides)),
+        (*(1,) * padding, *extents),
+        (*(0,) * padding, *(s * spec.dtype.itemsize for s in strides)),
         type_code(spec.dtype),
     )
 
@@ -265,8 +272,9 @@ class _Link:
 
     def segment(self, dims: tuple[int, ...], a: Operand, b: Operand, tensor: int) -> Segment:
         if self.step is None:
-            types = type_code(self.before), type_code(self.after)
-            return Segment(Op.COPY, dims, a, *types, tensor=tensor)
+            same = self.before is self.after
+            after = type_code(self.after) if same else result_code(self.after)
+            return Segment(Op.COPY, dims, a, type_code(self.before), after, tensor=tensor)
         raw = self.step.op is Op.XOR
         compute = None if raw else self.step.compute
         return Segment(
@@ -282,15 +290,17 @@ class _Link:
         )
 
 
-def _chain(band: Band, target: DType) -> list[_Link]:
-    """The links from the band's start to ``target``.
+def _chain(band: Band, rounded: DType, target: DType) -> list[_Link]:
+    """The links from the band's start to ``target``, by way of ``rounded``.
 
     An arithmetic step leaves its result in the type that comes next: the one that a following XOR
-    combines, ``target`` after the last step, and its own compute type before more arithmetic. XOR
-    and a bare copy need a conversion of their own.
+    combines, its own compute type before more arithmetic, and ``rounded`` after the last step;
+    that is ``target`` if the step rounds to ``rounded`` anyhow. XOR, a bare copy and blocks need
+    a conversion of their own.
     """
     links: list[_Link] = []
     current = band.start.dtype
+    stored = False
     for step, following in zip_longest(band.steps, band.steps[1:]):
         after = current if step.compute is None else step.compute
         if step.op is Op.XOR:
@@ -298,11 +308,14 @@ def _chain(band: Band, target: DType) -> list[_Link]:
                 links.append(_Link(current, after, None))
             current = after
         elif following is None:
-            after = target
+            stored = after is rounded and not target.is_block
+            after = target if stored else rounded
         elif following.op is Op.XOR and following.compute is not None:
             after = following.compute
         links.append(_Link(current, after, step))
         current = after
-    if not links or current is not target:
-        links.append(_Link(current, target, None))
-    return links
+    for wanted in () if stored else (rounded, target):
+        if current is not wanted:
+            links.append(_Link(current, wanted, None))
+        current = wanted
+    return links or [_Link(current, target, None)]

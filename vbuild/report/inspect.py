@@ -45,7 +45,7 @@ def lines(found: Inspected) -> Iterator[Line]:
 
 def _row(found: Inspected, tensor: Tensor) -> list[str | Span]:
     if isinstance(tensor, JoinedSpec):
-        layout, offset = " joined", ""
+        layout, offset = f" joined by {'columns' if tensor.axis else 'rows'}", ""
     else:
         layout, offset = "" if tensor.is_contiguous else " strided", str(tensor.offset)
     row: list[str | Span] = [
@@ -56,7 +56,8 @@ def _row(found: Inspected, tensor: Tensor) -> list[str | Span]:
         offset,
     ]
     if len(found.checkpoint.files) > 1:
-        row.append(", ".join(part.file for part in _parts(tensor)))
+        others = len(tensor.parts) - 1
+        row.append(f"{tensor.file} and {counted(others, 'other')}" if others else tensor.file)
     if found.tensor_digests is not None:
         row.append(found.tensor_digests[tensor.name])
     return row
@@ -77,19 +78,26 @@ def document(found: Inspected) -> dict[str, Value]:
     }
 
 
-def _parts(tensor: Tensor) -> tuple[TensorSpec, ...]:
-    return tensor.parts if isinstance(tensor, JoinedSpec) else (tensor,)
-
-
 def _tensor(found: Inspected, tensor: Tensor) -> dict[str, Value]:
-    parts = _parts(tensor)
+    joined = isinstance(tensor, JoinedSpec)
     return {
         "name": tensor.name,
         "dtype": tensor.dtype.code,
         "shape": list(tensor.shape),
         "bytes": tensor.nbytes,
-        "file": parts[0].file,
-        "offset": parts[0].offset,
-        "strides": list(parts[0].strides),
+        **_place(tensor.parts[0]),
+        "axis": tensor.axis if isinstance(tensor, JoinedSpec) else None,
+        "parts": [{**_place(p), "shape": list(p.shape)} for p in tensor.parts] if joined else None,
         "sha256": None if found.tensor_digests is None else found.tensor_digests[tensor.name],
+    }
+
+
+def _place(part: TensorSpec) -> dict[str, Value]:
+    """Where the elements of a part lie."""
+    extents, strides = part.layout
+    return {
+        "file": part.file,
+        "offset": part.offset,
+        "dims": list(extents),
+        "strides": list(strides),
     }

@@ -16,6 +16,7 @@ from vbuild.report.apply import license_line
 from vbuild.report.document import Value
 from vbuild.report.lines import BLANK, Line, Span, line, styled, table
 from vbuild.report.units import counted, size
+from vbuild.tensors import JoinedSpec
 
 if TYPE_CHECKING:
     from vbuild.build import Prepared
@@ -48,6 +49,17 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """What the base or a delta is; ``joined`` tensors lie in several of its weight files."""
+
+    label: str
+    format: str
+    files: int
+    tensors: int
+    joined: int
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Output tensors of one type that the same rule makes."""
 
@@ -71,6 +83,7 @@ class Summary:
     """What a plan is, for people and programs. ``rules`` has ``(origin, rules)`` per delta."""
 
     inputs: tuple[Input, ...]
+    sides: tuple[Side, ...]
     rules: tuple[tuple[str, tuple[str, ...]], ...]
     groups: tuple[Group, ...]
     dropped: tuple[str, ...]
@@ -89,6 +102,7 @@ def summarize(planned: Planned) -> Summary:
         )
     return Summary(
         inputs=tuple(_inputs(prepared)),
+        sides=tuple(_sides(prepared)),
         rules=_rules(prepared),
         groups=_groups(prepared),
         dropped=_dropped(prepared),
@@ -101,6 +115,14 @@ def _inputs(prepared: Prepared) -> Iterator[Input]:
     how = _hashing(prepared)
     for ref, material in sorted(prepared.materials.items()):
         yield Input(material.label, material.size, how.get(ref, "whole"))
+
+
+def _sides(prepared: Prepared) -> Iterator[Side]:
+    for label, checkpoint in prepared.sides:
+        tensors = checkpoint.tensors.values()
+        joined = sum(isinstance(tensor, JoinedSpec) for tensor in tensors)
+        files = len(checkpoint.files)
+        yield Side(label, checkpoint.format, files, len(tensors), joined)
 
 
 def _hashing(prepared: Prepared) -> dict[FileRef, Hashing]:
@@ -144,7 +166,7 @@ def _rule_text(rule: Rule) -> str:
 def _groups(prepared: Prepared) -> tuple[Group, ...]:
     counts: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
-    for recipe in prepared.plan.recipes.values():
+    for recipe in (r for output in prepared.plan.outputs for r in output.recipes):
         key = (recipe.rule, recipe.dtype.code)
         counts[key] += 1
         sizes[key] += recipe.nbytes
@@ -152,14 +174,13 @@ def _groups(prepared: Prepared) -> tuple[Group, ...]:
 
 
 def _dropped(prepared: Prepared) -> tuple[str, ...]:
-    checkpoints = (prepared.base, *prepared.deltas)
-    names = {name for checkpoint in checkpoints for name in checkpoint.tensors}
+    names = {name for _, checkpoint in prepared.sides for name in checkpoint.tensors}
     return tuple(sorted(names - prepared.plan.recipes.keys()))
 
 
 def _outputs(prepared: Prepared) -> tuple[Output, ...]:
     weights = [Output(o.name, o.size, len(o.recipes)) for o in prepared.plan.outputs]
-    others = [Output(n, len(data), None) for n, data in prepared.side_files.files.items()]
+    others = [Output(n, len(data), None) for n, data in prepared.side_files.items()]
     return tuple(sorted([*weights, *others], key=lambda output: output.name))
 
 
@@ -173,6 +194,7 @@ def lines(planned: Planned, summary: Summary) -> Iterator[Line]:
         [(i.label, size(i.size), styled(_HASHING[i.hashing], "faint")) for i in summary.inputs],
         right={1},
     )
+    yield from table([(s.label, _side_text(s)) for s in summary.sides])
     for number, (origin, rules) in enumerate(summary.rules, 1):
         which = f" for delta {number}" if len(summary.rules) > 1 else ""
         yield from _section("rules", f"{origin}{which}")
@@ -182,6 +204,12 @@ def lines(planned: Planned, summary: Summary) -> Iterator[Line]:
     yield from _section("write", written)
     yield from table([_output_row(o) for o in summary.outputs], right={1, 2})
     yield from _needs(planned)
+
+
+def _side_text(side: Side) -> str:
+    """``safetensors, 291 tensors``; where they are joined, of how many files."""
+    joined = f", {side.joined} of them joined from {counted(side.files, 'file')}"
+    return f"{side.format}, {counted(side.tensors, 'tensor')}{joined if side.joined else ''}"
 
 
 def _section(title: str, text: str) -> Iterator[Line]:
@@ -227,6 +255,10 @@ def document(planned: Planned, summary: Summary) -> dict[str, Value]:
         "manifest_sha256": planned.prepared.loaded.digest,
         "out": planned.out,
         "inputs": [{"name": i.label, "size": i.size, "hashing": i.hashing} for i in summary.inputs],
+        "checkpoints": [
+            {"name": s.label, "format": s.format, "tensors": s.tensors, "joined": s.joined}
+            for s in summary.sides
+        ],
         "rules": [{"origin": origin, "rules": list(rules)} for origin, rules in summary.rules],
         "tensors": [
             {"rule": g.rule, "dtype": g.dtype, "count": g.tensors, "bytes": g.bytes}

@@ -5,7 +5,8 @@
 - ``tokenizer.model`` gets a record for every added piece, also for one that ``added_tokens.json``
   already lists with the right id, as the delta of Vicuna v0 does.
 - Files that the source lacks are made only where a piece is added: ``added_tokens.json``,
-  ``tokenizer_config.json`` and, for a padding token, ``special_tokens_map.json``.
+  ``tokenizer_config.json`` and, for a padding token, ``special_tokens_map.json``. A bare
+  ``tokenizer.model``, as Meta gives it, gets its ``tokenizer_config.json`` in any case.
 - Rows of the embeddings and ids of the tokenizer are the same number, or the manifest says how
   many rows there are (bad-inputs.md, 66).
 """
@@ -95,16 +96,21 @@ def patch_tokenizer(
     *,
     where: Callable[[str], str] = _same_name,
     update_trainer_vocab_size: bool = False,
+    bare: bool = False,
 ) -> PatchedTokenizer:
     """The tokenizer ``files`` (name -> bytes) with the pieces ``adds``, in that order.
 
     ``where`` turns a file's name into the one that errors show. ``update_trainer_vocab_size``
-    also writes the number of pieces into the trainer's record. Raises InvalidInput for malformed
-    files and for pieces that are there, are no pieces or get another id than a file says.
+    also writes the number of pieces into the trainer's record. ``bare`` says that the files are
+    Meta's, which come without Hugging Face's. Raises InvalidInput for malformed files and for
+    pieces that are there, are no pieces or get another id than a file says.
     """
     vocabulary = read_vocabulary(files, where)
     patched = dict(sorted(files.items()))
     if not adds:
+        if bare and vocabulary.model is not None and "tokenizer_config.json" not in files:
+            made = make_tokenizer_config(vocabulary, vocabulary.model, (), None)
+            patched = dict(sorted({**patched, "tokenizer_config.json": made}.items()))
         return PatchedTokenizer(patched, vocabulary.size, None)
     if not vocabulary.base:
         raise InvalidInput(

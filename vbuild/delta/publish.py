@@ -17,24 +17,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from vbuild import _core
 from vbuild.attest.sums import format_sums
 from vbuild.build import attest_directory
 from vbuild.build.materials import Material
 from vbuild.build.output import check_output
 from vbuild.build.prepare import Prepared, prepare_located
-from vbuild.build.run import Task, run_tasks
-from vbuild.build.staging import Staging, open_staging
-from vbuild.build.weigh import Guard, Weighed, weigh
+from vbuild.build.staging import open_staging
+from vbuild.build.weigh import Weighed, weigh
 from vbuild.delta.again import compared, rows_of
 from vbuild.delta.groups import BASE, DELTA, TARGET
+from vbuild.delta.passes import Inputs, Run, store
 from vbuild.delta.rules import DeltaOp, DeltaRule, Drafted, draft
 from vbuild.delta.text import Pinned, Text
 from vbuild.diff import Measured, Side
 from vbuild.diff.side import inputs
 from vbuild.digest import kernels, sha256_hex, weights_digest
 from vbuild.errors import Interrupted, InvalidInput, Mismatch
-from vbuild.files import Identity, os_error, read_small
+from vbuild.files import os_error, read_small
 from vbuild.formats import open_checkpoint
 from vbuild.formats.checkpoint import Checkpoint
 from vbuild.manifest import parse_manifest
@@ -80,58 +79,6 @@ class Made:
     weights: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """Files that a run reads and checks (:class:`vbuild.build.run.Pinned`)."""
-
-    materials: Mapping[FileRef, Material]
-    identities: Mapping[FileRef, Identity]
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What all passes share."""
-
-    staging: Staging
-    jobs: int | None
-    progress: Progress
-    kernels: _core.Kernels
-
-    def tasks(
-        self, files: _Inputs, plan: Plan, *, store: bool, tensors: bool = False
-    ) -> tuple[dict[str, str], dict[str, bytes]]:
-        """Run a plan; the digests of its outputs, and of their tensors."""
-        guard = Guard()
-        outputs: dict[str, str] = {}
-        found: dict[str, bytes] = {}
-
-        def done(task: Task, result: _core.Result) -> None:
-            guard.add(task.program, result)
-            if task.output is not None and result.output is not None:
-                outputs[task.output.name] = result.output.hex()
-                if tensors:
-                    names = [recipe.name for recipe in task.output.recipes]
-                    found.update(zip(names, result.tensors, strict=True))
-
-        todo = [Task(output.program, output) for output in plan.outputs]
-        if plan.rest is not None:
-            todo.append(Task(plan.rest, None))
-        run_tasks(
-            files,
-            todo,
-            create=self.staging.create_part if store else lambda name: -1,
-            scratch=self.staging.root,
-            done=done,
-            kernels=self.kernels,
-            jobs=self.jobs,
-            progress=self.progress,
-            tag_key=os.urandom(_core.TAG_KEY_SIZE),
-            tensor_digests=[output.name for output in plan.outputs] if tensors else (),
-        )
-        guard.check(files)
-        return outputs, found
-
-
 def make(
     base: Side,
     target: Side,
@@ -155,7 +102,7 @@ def make(
         try:
             check()
             staging.drop_others(())
-            run = _Run(staging, jobs, progress or Silence(), kernels())
+            run = Run(staging, jobs, progress or Silence(), kernels())
             made, sealed = _make(base, target, wanted, drafted, run)
             check()
             sums = format_sums(sorted(made.files.items()))
@@ -171,7 +118,7 @@ def make(
 
 
 def _make(
-    base: Side, target: Side, wanted: Wanted, drafted: Drafted, run: _Run
+    base: Side, target: Side, wanted: Wanted, drafted: Drafted, run: Run
 ) -> tuple[Made, bytes]:
     """The parts of the delta in the staging directory, and its manifest."""
     sides = inputs(base, target)
@@ -179,7 +126,7 @@ def _make(
         weigh(side.checkpoint, sides, group, jobs=run.jobs, progress=run.progress)
         for group, side in ((BASE, base), (TARGET, target))
     ]
-    known = _Inputs(_materials(base, target, weighed), sides.identities)
+    known = Inputs(_materials(base, target, weighed), sides.identities)
     shards = Safetensors(max_shard_size=decimal_size(wanted.max_shard_size))
     claimed = Claimed(drafted.recipes, ())
     plan = make_plan(Request(claimed, target.checkpoint, _layouts(base, target), (shards,)))
@@ -187,7 +134,7 @@ def _make(
     sizes = {output.name: output.size for output in plan.outputs}
     side_files = _side_files(target, plan)
     for name, data in side_files.items():
-        _store(run.staging, name, data)
+        store(run.staging, name, data)
         digests[name], sizes[name] = sha256_hex(data), len(data)
     pins = {name: Pinned(sizes[name], digests[name]) for name in sorted(digests)}
     text = _text(wanted, drafted, known, weighed[0].weights, pins)
@@ -200,7 +147,7 @@ def _make(
     bases = {ref: m for ref, m in known.materials.items() if ref.group == BASE}
     prepared, text = _prepared(text, run.staging.out / MANIFEST_NAME, {**bases, **delta})
     outputs, tensors = run.tasks(
-        _Inputs(prepared.materials, prepared.identities), prepared.plan, store=False, tensors=True
+        Inputs(prepared.materials, prepared.identities), prepared.plan, store=False, tensors=True
     )
     back = compared(prepared, target, jobs=run.jobs, progress=run.progress)
     if wanted.op == "xor" and any(found.differing for found in back.values()):
@@ -260,21 +207,10 @@ def _side_files(target: Side, plan: Plan) -> dict[str, bytes]:
     return files
 
 
-def _store(staging: Staging, name: str, data: bytes) -> None:
-    fd = staging.create_part(name)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _text(
     wanted: Wanted,
     drafted: Drafted,
-    known: _Inputs,
+    known: Inputs,
     base_weights: str,
     pins: Mapping[str, Pinned],
 ) -> Text:

@@ -162,6 +162,15 @@ def _run(
         a = next(rest) if i == 0 else Operand(Operand.PREVIOUS)
         b = next(rest) if link.step is not None else NOTHING
         draft.segments.append(link.segment(dims, a, b, tensor))
+        _type_parts(draft, draft.segments[-1])
+
+
+def _type_parts(draft: Draft, segment: Segment) -> None:
+    """Give parts that are joined the type that the segment takes them as: XOR takes raw items."""
+    for operand, code in ((segment.a, segment.a_type), (segment.b, segment.b_type)):
+        if operand.source == Operand.JOINED:
+            for i in range(operand.offset, operand.offset + operand.tag):
+                draft.parts[i] = replace(draft.parts[i], type=code)
 
 
 def _operands(

@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # meson and ninja are found there while the extension is built, also when it is rebuilt on import.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help demo test lint types test-oracles test-cross test-sanitizers test-release bench clean
+.PHONY: help demo test lint types test-oracles test-browser test-cross test-sanitizers test-release bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -28,7 +28,7 @@ demo: $(VENV)/.installed  ## the main job on a small model
 	@$(BIN)/python docs/tutorial/demo.py
 
 test: lint types $(VENV)/.installed  ## lint, types and the test suite
-	$(BIN)/python -m pytest -m "not oracle and not cross and not sanitizers"
+	$(BIN)/python -m pytest -m "not oracle and not browser and not cross and not sanitizers"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -39,6 +39,10 @@ types: $(VENV)/.installed
 
 test-oracles: $(VENV)/.oracles  ## the tests that need torch, transformers, model-signing, ...
 	$(BIN)/python -m pytest -m oracle
+
+test-browser: $(VENV)/.installed  ## the pages that vbuild writes, in a real browser
+	tests/browser/install
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-cross: $(VENV)/.installed  ## the same bits on other processors, emulated
 	tests/cross/install

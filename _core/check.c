@@ -3,6 +3,11 @@
 
 #include <string.h>
 
+/* Whether a type has all values of another one. */
+static bool widens(int from, int to) {
+  return vb_is_arith(from) && vb_is_arith(to) && to >= VB_F32 && from < to;
+}
+
 static const char *check_types(const vb_segment *s) {
   bool same = s->a_type == s->out_type;
   switch (s->op) {
@@ -25,7 +30,8 @@ static const char *check_types(const vb_segment *s) {
       if (s->a_type != VB_RAW1) return "hash-only segments are bytes";
       return NULL;
     case VB_OP_DIFF:
-      if (s->a_type != s->b_type) return "a difference is between equal types";
+      if (s->a_type != s->b_type && !widens(s->b_type, s->a_type))
+        return "a difference is between equal types, or the first operand's has all values of the second's";
       return NULL;
     default: return "unknown operation";
   }

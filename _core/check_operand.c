@@ -87,11 +87,13 @@ static const char *check_joined(vb_checker *c, const vb_segment *s, const vb_ope
   return columns == s->dim[VB_RANK - 1] ? NULL : "a part does not fit its operand";
 }
 
-/* A matrix of f16, bf16 or f32 with so many rows (0: any) and columns (0: any). */
-static const char *check_factor(vb_checker *c, vb_view *v, uint64_t rows, uint64_t columns) {
+/* A matrix of f16, bf16 or f32 with so many rows (0: any) and columns (0: any). Its rows may be cut into
+ * several dimensions if it is `folded`. */
+static const char *check_factor(vb_checker *c, vb_view *v, uint64_t rows, uint64_t columns, bool folded) {
   const char *bad = next_part(c, v);
   if (bad) return bad;
-  bool fits = v->dim[0] == 1 && v->dim[1] == 1 && (rows == 0 || v->dim[2] == rows) &&
+  bool fits = (folded || (v->dim[0] == 1 && v->dim[1] == 1)) &&
+              (rows == 0 || v->dim[0] * v->dim[1] * v->dim[2] == rows) &&
               (columns == 0 || v->dim[3] == columns);
   return fits && vb_is_arith(v->type) && v->type != VB_F64 ? NULL : "a part does not fit its operand";
 }
@@ -107,14 +109,14 @@ static const char *count_factor(vb_checker *c, uint64_t n, uint64_t size) {
 
 static const char *check_mean(vb_checker *c, const vb_segment *s) {
   vb_view v;
-  const char *bad = check_factor(c, &v, 0, s->dim[3]);
+  const char *bad = check_factor(c, &v, 0, s->dim[3], false);
   return bad ? bad : count_factor(c, s->dim[3], 5 * sizeof(float));
 }
 
 static const char *check_product(vb_checker *c, const vb_segment *s) {
   vb_view left, right;
-  const char *bad = check_factor(c, &left, s->dim[0] * s->dim[1] * s->dim[2], 0);
-  if (!bad) bad = check_factor(c, &right, left.dim[3], s->dim[3]);
+  const char *bad = check_factor(c, &left, s->dim[0] * s->dim[1] * s->dim[2], 0, true);
+  if (!bad) bad = check_factor(c, &right, left.dim[3], s->dim[3], false);
   return bad ? bad : count_factor(c, s->dim[3] + 1, left.dim[3] * sizeof(float));
 }
 

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { LINES = 32 }; /* runs of a gathered box that are put in their place together */
+
 vb_status vb_read(int fd, void *buffer, size_t size, uint64_t offset, vb_fault *fault) {
   uint8_t *p = buffer;
   while (size) {
@@ -111,29 +113,59 @@ static int run_axis(const vb_box *box, const uint64_t *stride) {
   return best;
 }
 
-/* One read per run along `axis`, or per element where even a run is too far apart. */
+/* The innermost other axis that has more than one element, or `axis` if there is none. */
+static int axis_across(const vb_box *box, int axis) {
+  for (int d = VB_RANK - 1; d >= 0; d--)
+    if (d != axis && box->dim[d] > 1) return d;
+  return axis;
+}
+
+/* Read runs that lie side by side along `across` one after the other into `span`, and put them in their
+ * place together: so a line of `out` is written at a time. `block` has the extents of all of them. */
+static vb_status gather_lines(int fd, const vb_view *v, const vb_box *block, int axis, int across,
+                              uint64_t offset, uint8_t *out, const uint64_t *to, uint8_t *span,
+                              vb_fault *fault) {
+  vb_box line = {.dim = {1, 1, 1, 1}};
+  line.dim[axis] = block->dim[axis];
+  size_t itemsize = vb_type_size(v->type), bytes = (size_t)extent(&line, v->stride, itemsize);
+  uint64_t from[VB_RANK], n = across == axis ? 1 : block->dim[across];
+  memcpy(from, v->stride, sizeof from);
+  for (uint64_t i = 0; i < n; i++) {
+    vb_status status = vb_read(fd, span + i * bytes, bytes, offset + i * v->stride[across], fault);
+    if (status) return status;
+  }
+  if (across != axis) from[across] = bytes;
+  vb_rearrange(out, to, span, from, block->dim, itemsize);
+  return VB_OK;
+}
+
+/* One read per run along the axis of the smallest stride, or per element where even a run is too far
+ * apart. */
 static vb_status gather_runs(int fd, const vb_view *v, const vb_box *box, uint64_t base, uint8_t *out,
                              const uint64_t *to, uint8_t *span, size_t span_size, vb_fault *fault) {
-  int axis = run_axis(box, v->stride);
+  int axis = run_axis(box, v->stride), across = axis_across(box, axis);
   size_t itemsize = vb_type_size(v->type);
-  uint64_t dim[VB_RANK], piece = 1 + (span_size - itemsize) / (v->stride[axis] + !v->stride[axis]);
-  memcpy(dim, box->dim, sizeof dim);
-  dim[axis] = 1;
-  vb_box line = {.dim = {1, 1, 1, 1}};
-  for (uint64_t i = 0; i < vb_count(dim); i++) {
-    uint64_t rest = i, in_offset = base, out_offset = 0;
-    for (int d = VB_RANK - 1; d >= 0; d--) {
-      in_offset += rest % dim[d] * v->stride[d];
-      out_offset += rest % dim[d] * to[d];
-      rest /= dim[d];
+  uint64_t share = span_size / LINES, step = v->stride[axis] + !v->stride[axis];
+  uint64_t most[VB_RANK] = {1, 1, 1, 1}; /* extents of what is read together */
+  most[across] = LINES;
+  most[axis] = 1 + (share - itemsize) / step;
+  vb_box block = {.count = 0};
+  uint64_t at[VB_RANK] = {0};
+  for (int d = 0; d >= 0;) {
+    uint64_t in_offset = base, out_offset = 0;
+    for (int e = 0; e < VB_RANK; e++) {
+      uint64_t left = box->dim[e] - at[e];
+      block.dim[e] = most[e] < left ? most[e] : left;
+      in_offset += at[e] * v->stride[e];
+      out_offset += at[e] * to[e];
     }
-    for (uint64_t j = 0; j < box->dim[axis]; j += line.dim[axis]) {
-      uint64_t left = box->dim[axis] - j;
-      line.dim[axis] = piece < left ? piece : left;
-      size_t bytes = (size_t)extent(&line, v->stride, itemsize);
-      vb_status status = vb_read(fd, span, bytes, in_offset + j * v->stride[axis], fault);
-      if (status) return status;
-      vb_rearrange(out + out_offset + j * to[axis], to, span, v->stride, line.dim, itemsize);
+    vb_status status =
+        gather_lines(fd, v, &block, axis, across, in_offset, out + out_offset, to, span, fault);
+    if (status) return status;
+    for (d = VB_RANK - 1; d >= 0; d--) { /* the next place */
+      at[d] += block.dim[d];
+      if (at[d] < box->dim[d]) break;
+      at[d] = 0;
     }
   }
   return VB_OK;

@@ -29,7 +29,7 @@ void vb_rearrange(uint8_t *out, const uint64_t *to, const uint8_t *in, const uin
                   const uint64_t *dim, size_t itemsize);
 
 /* The elements of a strided view in a box, into `out` with the strides `to`. `span` is scratch of
- * `span_size` bytes (>= 8). */
+ * `span_size` bytes (>= 256). */
 vb_status vb_gather(int fd, const vb_view *v, const vb_box *box, uint8_t *out, const uint64_t *to,
                     uint8_t *span, size_t span_size, vb_fault *fault);
 

@@ -116,11 +116,16 @@ static vb_status nonfinite(vb_machine *m, const vb_segment *s, uint32_t segment,
   return m->fault->status = VB_NONFINITE;
 }
 
-/* Count how n elements of a and b differ, which go on where the tensor's last ones ended. */
+/* Count how n elements of a and b differ, which go on where the tensor's last ones ended. b is in its own
+ * type, which a's has all values of. */
 static void compare(vb_machine *m, const vb_segment *s, const uint8_t *a, const uint8_t *b, size_t n) {
   if (!m->job->difference) return;
   if (s->tensor != m->compared) m->compared_elements = 0;
   m->compared = s->tensor;
+  if (s->b_type != s->a_type) {
+    m->job->kernels->convert[s->b_type][s->a_type](m->out, b, n);
+    b = m->out;
+  }
   vb_difference_of(m->job->kernels, s->a_type)(&m->job->difference[s->tensor], a, b, n,
                                                m->compared_elements);
   m->compared_elements += n;

@@ -91,11 +91,12 @@ static float scale_of(const vb_operand *o) {
 static vb_status product(vb_machine *m, vb_input *in, const vb_box *box, uint64_t first, uint8_t *out) {
   uint64_t columns = m->chain.dim[3], row = first / columns, end = row + (box->count - 1) / columns + 1;
   const uint8_t *right = in->factor + box->at[3] * in->rank * sizeof(float);
+  uint64_t rows = vb_count(m->chain.dim) / columns;
   float scale = scale_of(&in->operand);
   while (row < end) {
     if (row >= in->left_end) {
       in->left_begin = row;
-      in->left_end = vb_min(row + in->left_rows, in->readers[0].view.dim[2]);
+      in->left_end = vb_min(row + in->left_rows, rows);
       vb_status status = load_rows(m, &in->readers[0], row, in->left_end - row, in->left);
       if (status) return status;
     }

@@ -50,6 +50,7 @@ WRAPPERS = (
     Wrapper("Value", 2, ("attest/",)),
     Wrapper("_refuse", 0, ("formats/index.py",), form="index-{}"),
     Wrapper("_refuse", 1, ("formats/safetensors.py",), form="safetensors-{}"),
+    Wrapper("_refuse", 1, ("formats/gguf.py",), form="gguf-{}"),
     Wrapper("_refuse_page", 1, ("formats/registry.py",), form="{}-page"),
     Wrapper("Problem", 0, ("formats/",)),
     Wrapper("error", 0, ("formats/torch_pickle.py", "manifest/")),
@@ -61,7 +62,7 @@ WRAPPERS = (
     Wrapper(
         "error",
         2,
-        ("tokenizer/sentencepiece_model.py",),
+        ("tokenizer/sentencepiece_model.py", "tokenizer/wire.py"),
         default="tokenizer-model-malformed",
     ),
 )

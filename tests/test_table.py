@@ -31,6 +31,8 @@ from vbuild.table import (
     hash_only,
     item_size,
     joint_dims,
+    result_code,
+    split_axes,
     stored_size,
     type_code,
 )
@@ -209,3 +211,37 @@ def test_columns_that_differ_are_told():
 )
 def test_blocks_have_the_size_that_ggml_gives_them(name, size):
     assert stored_size(BLOCK_TYPES[name], 96) == 3 * size
+
+
+@given(st.lists(st.sampled_from([1, 2, 3, 4, 6]), max_size=4), st.data())
+def test_axes_are_split_at_the_asked_for_extents(extents, data):
+    """Any way of cutting the same elements gives the same offsets, in the same order."""
+    flat = [n for n in extents for n in ([2, n // 2] if n in (4, 6) else [n])]
+    steps = data.draw(st.lists(st.integers(0, 50), min_size=len(extents), max_size=len(extents)))
+    groups = split_axes((extents, steps), flat)
+    assert groups is not None
+    assert [prod(n for n, _ in group) for group in groups] == flat
+    axes = [axis for group in groups for axis in group]
+    assert offsets([n for n, _ in axes], [step for _, step in axes]) == offsets(extents, steps)
+
+
+def offsets(extents, steps):
+    where = np.zeros(1, int)
+    for n, step in zip(extents, steps, strict=True):
+        where = (where[:, None] + np.arange(n) * step).ravel()
+    return where.tolist()
+
+
+@pytest.mark.parametrize(
+    ("extents", "wanted"), [((6,), (2, 4)), ((4,), (3,)), ((2, 3), (3, 2)), ((2,), (2, 2))]
+)
+def test_axes_that_cannot_be_split_there_are_told(extents, wanted):
+    assert split_axes((extents, (1,) * len(extents)), wanted) is None
+
+
+def test_results_become_blocks_and_operands_are_their_bytes():
+    for dtype in DType:
+        assert result_code(dtype) == (
+            BLOCK_TYPES[dtype.code] if dtype.is_block else type_code(dtype)
+        )
+    assert type_code(DType.Q8_0) == BYTES

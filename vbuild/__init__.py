@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vbuild.commands.apply import apply
     from vbuild.commands.check import check
+    from vbuild.commands.diff import diff
     from vbuild.commands.doctor import doctor
     from vbuild.commands.fetch import fetch
     from vbuild.commands.inspect import inspect
     from vbuild.commands.keygen import keygen
     from vbuild.commands.lock import lock
+    from vbuild.commands.make_delta import make_delta
     from vbuild.commands.plan import plan
     from vbuild.commands.sign import sign
     from vbuild.commands.verify import verify
@@ -32,11 +34,13 @@ __all__ = [
     "__version__",
     "apply",
     "check",
+    "diff",
     "doctor",
     "fetch",
     "inspect",
     "keygen",
     "lock",
+    "make_delta",
     "plan",
     "sign",
     "verify",

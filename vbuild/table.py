@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-from vbuild.tensors import DType
+from vbuild.tensors import BLOCK_ELEMENTS, DType
 
 __all__ = [
     "AS_STORED",
@@ -43,6 +43,8 @@ __all__ = [
     "hash_only",
     "item_size",
     "joint_dims",
+    "result_code",
+    "split_axes",
     "stored_size",
     "type_code",
     "use_range",
@@ -67,9 +69,6 @@ _SIZES = {code: dtype.itemsize for dtype, code in _ARITHMETIC.items()} | {
 }
 _NO_TENSOR = 0xFFFFFFFF
 
-BLOCK_ELEMENTS = 32
-"""Elements of a block of every type in :data:`BLOCK_TYPES`."""
-
 BLOCK_TYPES = {"Q4_0": 34, "Q4_1": 35, "Q5_0": 38, "Q5_1": 39, "Q8_0": 40}
 """Codes of ggml's quantized types: 32 and ggml's own number. Results only, never operands."""
 
@@ -81,6 +80,11 @@ def type_code(dtype: DType, *, raw: bool = False) -> int:
     if raw or dtype not in _ARITHMETIC:
         return _RAW[dtype.itemsize]
     return _ARITHMETIC[dtype]
+
+
+def result_code(dtype: DType) -> int:
+    """The core's code of the results that become ``dtype``: blocks are made, never taken apart."""
+    return BLOCK_TYPES[dtype.code] if dtype.is_block else type_code(dtype)
 
 
 def item_size(code: int) -> int:
@@ -348,6 +352,31 @@ def joint_dims(
         (0,) * padding + tuple(steps[i] for _, steps in axes) for i in range(len(layouts))
     )
     return dims, per_layout
+
+
+def split_axes(layout: Layout, extents: Sequence[int]) -> list[tuple[tuple[int, int], ...]] | None:
+    """The axes, (extent, stride) and outermost first, that each of ``extents`` is made of.
+
+    An axis of ``layout`` that reaches over several of the extents is split; None where the cuts do
+    not fit. Axes of extent 1 are left out.
+    """
+    rest = [axis for axis in zip(*layout, strict=True) if axis[0] > 1]
+    groups: list[tuple[tuple[int, int], ...]] = []
+    for wanted in reversed(extents):
+        group: list[tuple[int, int]] = []
+        while wanted > 1:
+            if not rest:
+                return None
+            extent, step = rest.pop()
+            taken = min(extent, wanted)
+            if extent % taken or wanted % taken:
+                return None
+            if extent > taken:
+                rest.append((extent // taken, step * taken))
+            group.append((taken, step))
+            wanted //= taken
+        groups.append(tuple(group[::-1]))
+    return None if rest else groups[::-1]
 
 
 _Axis = tuple[int, tuple[int, ...]]  # an extent, and every layout's stride

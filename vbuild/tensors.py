@@ -3,6 +3,8 @@
 - A :class:`TensorSpec` describes bytes in a file; it holds no data and opens nothing.
 - Element types are spelt as safetensors spells them; the manifest's spellings (``float16``) and
   torch's are aliases of the few types that arithmetic is defined for.
+- ggml's quantized types, spelt as ggml spells them, are types of a GGUF file only. Nothing here
+  looks into their blocks: a row of them is a row of bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,18 @@ import enum
 import math
 from dataclasses import dataclass
 
-__all__ = ["DType", "JoinedSpec", "LowRankSpec", "Tensor", "TensorSpec", "contiguous_strides"]
+__all__ = [
+    "BLOCK_ELEMENTS",
+    "DType",
+    "JoinedSpec",
+    "LowRankSpec",
+    "Tensor",
+    "TensorSpec",
+    "contiguous_strides",
+]
+
+BLOCK_ELEMENTS = 32
+"""Elements of a block of each of ggml's types that are quantized."""
 
 
 class DType(enum.Enum):
@@ -37,11 +50,17 @@ class DType(enum.Enum):
     F64 = ("F64", 8, "float64")
     I64 = ("I64", 8, "int64")
     U64 = ("U64", 8, "uint64")
+    Q4_0 = ("Q4_0", 1, "q4_0", 18)
+    Q4_1 = ("Q4_1", 1, "q4_1", 20)
+    Q5_0 = ("Q5_0", 1, "q5_0", 22)
+    Q5_1 = ("Q5_1", 1, "q5_1", 24)
+    Q8_0 = ("Q8_0", 1, "q8_0", 34)
 
-    def __init__(self, code: str, itemsize: int, long_name: str) -> None:
+    def __init__(self, code: str, itemsize: int, long_name: str, block_bytes: int = 0) -> None:
         self.code = code
         self.itemsize = itemsize
         self.long_name = long_name
+        self.block_bytes = block_bytes
 
     def __str__(self) -> str:
         return self.code
@@ -50,6 +69,20 @@ class DType(enum.Enum):
     def rank(self) -> int:
         """Position in safetensors' order of types; higher ranks are laid out first."""
         return _RANK[self]
+
+    @property
+    def is_block(self) -> bool:
+        """Whether BLOCK_ELEMENTS elements are stored as one block of ``block_bytes``.
+
+        ``itemsize`` is then that of a block's bytes, which is all that a copy moves.
+        """
+        return self.block_bytes > 0
+
+    def size_of(self, count: int) -> int:
+        """Bytes of ``count`` elements, which are whole blocks."""
+        if self.is_block:
+            return count // BLOCK_ELEMENTS * self.block_bytes
+        return count * self.itemsize
 
     @property
     def is_arithmetic(self) -> bool:
@@ -68,8 +101,8 @@ class DType(enum.Enum):
 
 
 _RANK = {dtype: i for i, dtype in enumerate(DType)}
-_BY_CODE = {dtype.code: dtype for dtype in DType}
-_BY_LONG_NAME = {dtype.long_name: dtype for dtype in DType}
+_BY_CODE = {dtype.code: dtype for dtype in DType if not dtype.is_block}
+_BY_LONG_NAME = {dtype.long_name: dtype for dtype in DType if not dtype.is_block}
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -87,7 +120,8 @@ class TensorSpec:
     ``file`` is the file's key in the manifest; ``offset`` the byte at which element (0, ..., 0)
     stands; ``strides`` are in elements and never negative; the bytes are little-endian. ``dims``
     are the extents that the strides belong to, where an axis of ``shape`` is cut into several (rows
-    that are read in another order); empty where they are those of ``shape``.
+    that are read in another order), or where they count the bytes of blocks; empty where they are
+    those of ``shape``.
     """
 
     name: str
@@ -116,7 +150,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Size of the tensor's values in bytes, as an output stores them."""
-        return self.count * self.dtype.itemsize
+        return self.dtype.size_of(self.count)
 
     @property
     def is_contiguous(self) -> bool:
@@ -163,7 +197,7 @@ class JoinedSpec:
     @property
     def nbytes(self) -> int:
         """Size of the tensor's values in bytes, as an output stores them."""
-        return self.count * self.dtype.itemsize
+        return self.dtype.size_of(self.count)
 
 
 Tensor = TensorSpec | JoinedSpec

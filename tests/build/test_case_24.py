@@ -21,7 +21,7 @@ from tests.support.builds import Job, random_tensors, read_safetensors
 from tests.support.torch_files import PickleWriter, write_torch_zip, zip_bytes
 from tests.support.meta_files import hugging_face, make_meta, write_meta
 from vbuild import _core
-from vbuild.build import Prepared, Sealed, build, prepare, staging
+from vbuild.build import Prepared, Sealed, build, pool, prepare, staging
 from vbuild.build import run as run_room
 from vbuild.build.run import Task
 from vbuild.errors import Interrupted, Mismatch
@@ -40,7 +40,7 @@ class Blind:
 
 @pytest.fixture(autouse=True)
 def blinded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_room, "Identity", Blind)
+    monkeypatch.setattr(pool, "Identity", Blind)
 
 
 @pytest.fixture

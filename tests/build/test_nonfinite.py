@@ -19,7 +19,7 @@ ZERO = Operand(Operand.ZERO)
 def output(*segments: Segment) -> OutputFile:
     """A tensor ``t`` of shape [4, 32] that these segments make."""
     table = Table((), segments)
-    return OutputFile("f", 0, Program(table, ()), (Recipe("t", DType.F16, (4, 32), ()),))
+    return OutputFile("f", 0, Program(table, ()), (Recipe("t", DType.F16, (4, 32), ()),), 0)
 
 
 def segment(op: Op, a_type: int, out: int, b_type: int = F16, rows: int = 4) -> Segment:

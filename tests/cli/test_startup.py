@@ -50,10 +50,11 @@ def test_every_command_is_a_function_of_the_package(tmp_path):
     from vbuild.cli._group import group
 
     for name in group.list_commands(None):
-        function = getattr(vbuild, name.replace("-", "_"))
+        own = name.replace("-", "_")
+        function = getattr(vbuild, own)
         assert callable(function)
-        assert function.__module__ == f"vbuild.commands.{name}"
-        assert name in vbuild.__all__
+        assert function.__module__ == f"vbuild.commands.{own}"
+        assert own in vbuild.__all__
 
 
 def test_a_room_of_the_same_name_does_not_hide_a_command(tmp_path):

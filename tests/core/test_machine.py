@@ -41,7 +41,6 @@ LEVELS = ["portable", "native"]
 F16, BF16, F32, F64, RAW1, RAW2, RAW4, RAW8 = 0, 1, 2, 3, 16, 17, 18, 19
 KIB = 1024
 BLOCK = 256 * KIB
-STRIDED_BLOCK = 4 * KIB * KIB
 
 every_level = pytest.mark.parametrize("level", LEVELS)
 

@@ -311,12 +311,13 @@ def test_the_largest_rank_is_read(tmp_path: Path) -> None:
         read(tmp_path, one("U8", f"[{ones},1]"))
 
 
+DTYPES = [dtype for dtype in DType if not dtype.is_block]
 NAMES = st.text(
     st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('"\\/\u2028é😀'), min_size=1
 )
 TENSORS = st.dictionaries(
     NAMES.filter(lambda name: name != "__metadata__"),
-    st.tuples(st.sampled_from(list(DType)), st.lists(st.integers(0, 3), max_size=4).map(tuple)),
+    st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 3), max_size=4).map(tuple)),
     max_size=8,
 )
 
@@ -479,9 +480,9 @@ def test_the_writer_equals_the_reference(tensors: dict[str, tuple[DType, tuple[i
 
 @pytest.mark.oracle
 def test_the_order_of_types_is_the_references(tmp_path: Path) -> None:
-    written = serialized({dtype.long_name: (dtype, (1,)) for dtype in DType})
+    written = serialized({dtype.long_name: (dtype, (1,)) for dtype in DTYPES})
     order = [t.dtype for t in read(tmp_path, written)]
-    assert order == sorted(DType, key=lambda dtype: -dtype.rank)
+    assert order == sorted(DTYPES, key=lambda dtype: -dtype.rank)
 
 
 @pytest.mark.oracle
@@ -502,7 +503,7 @@ def test_every_control_character_is_escaped_as_the_reference_escapes_it() -> Non
 def test_the_file_equals_what_torch_users_save(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     save_file = pytest.importorskip("safetensors.torch").save_file
-    dtypes = [d for d in DType if d is not DType.F8_E8M0]
+    dtypes = [d for d in DTYPES if d is not DType.F8_E8M0]
     tensors = {
         f"layer.{i}.{odd}": torch.arange(6).reshape(2, 3).to(getattr(torch, dtype.long_name))
         for i, dtype in enumerate(dtypes)

@@ -2,12 +2,15 @@
 
 import errno
 import json
+import os
 import socket
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+from tests.support.commands import run_vbuild
 from tests.support.hub import sha256
 
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
@@ -133,12 +136,61 @@ def test_a_login_page_of_the_network_is_not_taken_for_the_hub(job, vb):
     assert error(vb("lock", job.manifest, "--json"), 3)["code"] == "hub-answer"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_ENDPOINT", "http://[::1"),
+        ("HF_ENDPOINT", "http://x:99999"),
+        ("HF_HUB_ETAG_TIMEOUT", "x"),
+    ],
+)
+def test_settings_that_the_client_does_not_load_with_are_named(job, tmp_path, name, value):
+    ran = run_vbuild("fetch", job.manifest, "--json", config=tmp_path / "keys", **{name: value})
+    found = error(SimpleNamespace(status=ran.returncode, out=ran.stdout, err=ran.stderr), 3)
+    assert found["code"] == "hub-client" and "HF_" in found["hint"]
+
+
+def test_a_proxy_that_needs_a_package_is_named(job, vb, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")
+
+    monkeypatch.setattr("vbuild.sources.hub_client.get_hf_file_metadata", refuse)
+    found = error(vb("fetch", job.manifest, "--json"), 3)
+    assert found["code"] == "hub-client" and "'socksio' package" in found["what"]
+
+
+def test_a_certificate_file_that_is_not_there_is_no_missing_input(job, vb, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    huggingface_hub.close_session()
+    try:
+        found = error(vb("fetch", job.manifest, "--json"), 3)
+    finally:
+        huggingface_hub.close_session()
+    assert found["code"] == "hub-client" and "SSL_CERT_FILE" in found["hint"]
+
+
+def test_a_token_that_no_header_can_have_is_named(job, vb, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_\u00e4secret")
+    for command in ("fetch", "lock"):
+        ran = vb(command, job.manifest, "--json")
+        found = error(ran, 3)
+        assert found["code"] == "hub-unauthorized" and "hf auth login" in found["hint"]
+        assert "secret" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:80", "ftp://127.0.0.1"])
+def test_an_endpoint_without_http_is_not_called_a_broken_network(job, vb, monkeypatch, endpoint):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    found = error(vb("fetch", job.manifest, "--json"), 3)
+    assert found["hint"] == "look at HF_ENDPOINT: it begins with https:// or http://"
+
+
 ID = "0" * 40
 
 
-def listing(file):
+def listing(*files):
     commit = "e48d6969dca25e544499e2018bc0fa17ec0c5312"
-    return json.dumps({"id": "org/delta", "sha": commit, "siblings": [file]}).encode()
+    return json.dumps({"id": "org/delta", "sha": commit, "siblings": files}).encode()
 
 
 @pytest.mark.parametrize(
@@ -162,6 +214,7 @@ def listing(file):
         listing({"rfilename": "a", "size": 1 << 63, "blobId": "0" * 40}),
         listing({"rfilename": 5, "size": 1, "blobId": "0" * 40}),
         listing({"rfilename": "a", "lfs": {"sha256": "0" * 40, "size": 1, "pointerSize": 1}}),
+        listing(*[{"rfilename": "a", "size": n, "blobId": str(n) * 40} for n in (1, 2)]),
         listing({"rfilename": "a", "lfs": {"sha256": 1, "size": 1, "pointerSize": 1}}),
     ],
 )
@@ -287,6 +340,23 @@ def test_case_27_a_full_disk_is_said_before_a_byte_comes(job, vb, monkeypatch):
     found = error(vb("fetch", job.manifest, "--json"), 3)
     assert (found["code"], job.hub.seen) == ("disk-full", [])
     assert "HF_HUB_CACHE" in found["hint"]
+
+
+def test_case_27_what_is_on_the_disk_already_needs_no_room(job, vb, monkeypatch):
+    assert vb("fetch", job.manifest).status == 0
+    blob = job.cached(job.weights).resolve()
+    kept = blob.with_name(f"{blob.name}.vbuild.incomplete")
+    blob.rename(kept)
+    size = len(job.files[job.weights])
+    os.truncate(kept, size - 9)
+    for path in job.cached("x").parent.iterdir():
+        path.unlink()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=8))
+    found = error(vb("fetch", job.manifest, "--json"), 3)
+    assert (found["code"], found["expected"]) == ("disk-full", "9 bytes free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=9))
+    assert vb("fetch", job.manifest).status == 0
+    assert job.cached(job.weights).read_bytes() == job.files[job.weights]
 
 
 def test_case_27_a_disk_that_fills_up_is_named(job, vb, monkeypatch):

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+from huggingface_hub import constants, scan_cache_dir, try_to_load_from_cache
 
 from tests.support.commands import ROOT, run_vbuild
 from tests.support.hub import CHUNK, sha256
@@ -40,6 +41,43 @@ def test_the_cache_is_the_clients_own(job, vb):
     assert found.warnings == []
     (repo,) = found.repos
     assert (repo.repo_id, repo.size_on_disk) == ("org/delta", sum(map(len, job.files.values())))
+
+
+def test_the_hub_is_asked_once_about_a_file(job, vb):
+    assert vb("fetch", job.manifest).status == 0
+    assert len(job.hub.lines("HEAD")) == len(job.hub.lines("GET")) == len(job.files)
+
+
+def test_several_files_come_at_a_time(job, vb, monkeypatch):
+    together = threading.Barrier(2, timeout=20)
+    note = job.hub.note
+
+    def wait(seen):
+        if seen.line.startswith("GET"):
+            together.wait()
+        return note(seen)
+
+    monkeypatch.setattr(job.hub, "note", wait)
+    assert vb("fetch", job.manifest).status == 0
+    assert not together.broken
+
+
+def test_the_licence_can_be_shown_before_anything_is_asked(job):
+    from vbuild import fetch
+
+    asked = []
+    fetch(job.manifest, on_start=lambda loaded, pending: asked.append(list(job.hub.seen)))
+    assert asked == [[]] and job.hub.seen != []
+
+
+def test_without_links_the_cache_has_copies_and_a_damaged_one_is_repaired(job, vb, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+    assert vb("fetch", job.manifest).status == 0
+    path = job.cached(job.weights)
+    assert not path.is_symlink()
+    path.write_bytes(bytes(len(job.files[job.weights])))
+    assert vb("fetch", job.manifest, "--refetch").status == 0
+    assert path.read_bytes() == job.files[job.weights] and not path.is_symlink()
 
 
 @pytest.mark.parametrize("hub", [True], indirect=True, ids=["cdn"])
@@ -74,7 +112,9 @@ def test_a_local_copy_is_not_downloaded(job, vb, tmp_path):
     for name, data in job.files.items():
         (tmp_path / "copy" / name).write_bytes(data)
     assert vb("apply", job.manifest, "--unsigned", "--delta", "copy").status == 0
-    assert vb("fetch", job.manifest, "--delta", "copy").out.startswith("nothing to download")
+    assert vb("fetch", job.manifest, "--delta", "copy").out == (
+        "nothing to download: every input is on this machine\n"
+    )
     assert job.hub.seen == []
 
 
@@ -139,6 +179,53 @@ def test_a_cache_without_links_is_repaired_too(job, vb):
     path.write_bytes(b"a copy, and damaged")
     assert vb("fetch", job.manifest, "--refetch").status == 0
     assert path.read_bytes() == job.files[job.weights]
+
+
+def test_case_19_verify_names_a_damaged_cached_file_and_says_how_to_repair_it(job, vb):
+    assert vb("fetch", job.manifest).status == 0
+    path = job.cached(job.weights)
+    path.resolve().write_bytes(bytes(len(job.files[job.weights])))
+    ran = vb("verify", job.manifest)
+    assert ran.status == 1 and f"delta/{job.weights}: FAILED\n" in ran.out
+    assert ran.err.endswith(f"vbuild fetch {job.manifest} --refetch\n")
+    path.unlink()
+    path.mkdir()
+    ran = vb("verify", job.manifest)
+    assert ran.status == 1 and f"delta/{job.weights}: not a regular file\n" in ran.err
+    assert ran.err.endswith(f"vbuild fetch {job.manifest} --refetch\n")
+
+
+@pytest.mark.parametrize("planted", ["copy", "link", "fifo", "dangling"])
+def test_case_21_an_entry_that_is_not_the_blob_is_replaced(job, vb, tmp_path, planted):
+    assert vb("fetch", job.manifest).status == 0
+    path = job.cached(job.weights)
+    path.unlink()
+    other = tmp_path / "other"
+    other.write_bytes(bytes(len(job.files[job.weights])))
+    if planted == "copy":
+        path.write_bytes(other.read_bytes())
+    elif planted == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(other if planted == "link" else "../../blobs/none")
+    job.hub.seen.clear()
+    assert vb("fetch", job.manifest, "--refetch").status == 0
+    assert path.read_bytes() == job.files[job.weights]
+    assert other.read_bytes() == bytes(len(job.files[job.weights]))
+    assert job.hub.lines("GET") == []  # the blob was right
+
+
+@pytest.mark.parametrize("planted", ["entry", "blob"])
+def test_case_20_a_directory_in_a_files_place_is_named(job, vb, planted):
+    assert vb("fetch", job.manifest).status == 0
+    entry = job.cached(job.weights)
+    place = entry if planted == "entry" else entry.resolve()
+    place.unlink()
+    place.mkdir()
+    for option in ((), ("--refetch",)):
+        ran = vb("fetch", job.manifest, *option)
+        assert ran.status == 3
+        assert f"error: {place}: could not write it: Is a directory\n" in ran.err
 
 
 def test_a_wrong_pin_of_a_small_file_is_not_called_damage(job, vb):
@@ -312,6 +399,18 @@ def test_progress_counts_the_bytes_that_come(job, vb):
     fetch(job.manifest, progress=heard)
     assert (heard.total, heard.seen[-1], heard.ended) == ([size], size, 1)
     assert heard.seen == sorted(heard.seen)
+
+
+def test_a_blob_that_is_there_counts_as_come(job, vb):
+    from vbuild import fetch
+
+    assert vb("fetch", job.manifest).status == 0
+    commit = job.hub.repos["org/delta"].commit(job.files, "next")
+    job.manifest.write_text(job.manifest.read_text().replace(job.commit, commit))
+    seen = []
+    heard = SimpleNamespace(begin=lambda total: None, at=seen.append, end=lambda: None)
+    fetch(job.manifest, progress=heard)
+    assert seen[-1] == sum(map(len, job.files.values()))
 
 
 def test_the_whole_program_works_as_a_user_starts_it(job, tmp_path):

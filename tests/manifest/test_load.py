@@ -597,7 +597,7 @@ def test_a_piece_or_a_role_given_twice_is_refused():
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("[apply]", '[output]\nformat = "gguf"\n[apply]', 10),
+        ("[apply]", '[output]\nformat = "gguf"\ntype = "Q4_K_M"\n[apply]', 11),
     ],
 )
 def test_what_the_language_has_and_vbuild_has_not_yet_is_said_to_be_so(old, new, line):

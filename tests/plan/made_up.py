@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from vbuild._core import Control, Kernels, run
 from vbuild.formats import Checkpoint
 from vbuild.manifest import Rule
-from vbuild.plan import FileRef, Plan, Request, make_plan
+from vbuild.plan import FileRef, Plan, Request, claim_tensors, make_plan
 from vbuild.plan.claim import Ruleset
+from vbuild.plan.containers import Container
+from vbuild.plan.containers.safetensors import Safetensors
 from vbuild.plan.order import InputLayout, Program
 from vbuild.table import Mode
 from vbuild.tensors import DType, LowRankSpec, TensorSpec, contiguous_strides
@@ -79,24 +81,25 @@ def plan_of(
     rules: Sequence[Rule] | Sequence[Sequence[Rule]],
     output_dtype: DType | None = None,
     max_shard_size: int | None = None,
+    containers: Sequence[Container] = (),
 ) -> Plan:
-    """The plan; ``rules`` are those of all deltas, or a list for each."""
+    """The plan; ``rules`` are those of all deltas, or a list for each.
+
+    Without ``containers`` it is one of safetensors.
+    """
     per_delta = [rules] * max(1, len(deltas)) if isinstance(rules[0], Rule) else list(rules)
     inputs = {
         FileRef(group, file): InputLayout(len(content), ((0, content[: len(HEAD)]),))
         for group, one in enumerate((base, *deltas))
         for file, content in one.contents.items()
     }
-    return make_plan(
-        Request(
-            base.checkpoint,
-            tuple(delta.checkpoint for delta in deltas),
-            tuple(_ruleset(own) for own in per_delta),
-            inputs,
-            output_dtype,
-            max_shard_size,
-        )
+    claimed = claim_tensors(
+        base.checkpoint,
+        [delta.checkpoint for delta in deltas],
+        [_ruleset(own) for own in per_delta],
     )
+    made = containers or (Safetensors(output_dtype, max_shard_size),)
+    return make_plan(Request(claimed, base.checkpoint, inputs, tuple(made)))
 
 
 def _run(program: Program, sides: Sequence[Side], level: str) -> tuple[bytes, dict[FileRef, bytes]]:

@@ -134,7 +134,7 @@ def composed() -> Draft:
 
 def test_parts_are_tagged_and_their_files_are_walked() -> None:
     inputs = {FileRef(0, name): InputLayout(7000, ()) for name in "pqlr"}
-    (program,) = finish([composed()], inputs, allow_nonfinite=False)
+    (program,) = finish([composed()], inputs)
     assert {mode for mode, _ in program.table.sources} == {Mode.WALKED}
     check_table(program.table.serialize(), Kernels())
     used = {"p": (10, 34), "l": (0, 16), "r": (4, 52)}
@@ -151,7 +151,7 @@ def test_parts_of_a_file_that_is_also_used_in_order_keep_it_from_being_hashed_as
     operand, dims = dense(3, 100, 200)
     draft.segments.append(Segment(Op.COPY, dims, operand, BYTES, BYTES))
     inputs = {FileRef(0, name): InputLayout(7000, ()) for name in "pqlr"}
-    (program,) = finish([draft], inputs, allow_nonfinite=False)
+    (program,) = finish([draft], inputs)
     assert program.table.sources[3] == (Mode.WALKED, 7000)
     check_table(program.table.serialize(), Kernels())
 
@@ -159,7 +159,7 @@ def test_parts_of_a_file_that_is_also_used_in_order_keep_it_from_being_hashed_as
 def test_regions_that_other_programs_use_are_tagged_where_the_file_is_walked_again() -> None:
     ref = FileRef(0, "f")
     used = [Range(ref, 3, 9), Range(ref, 0, 4), Range(ref, 3, 9)]
-    (program,) = finish([], {ref: InputLayout(9, ())}, allow_nonfinite=False, used=used)
+    (program,) = finish([], {ref: InputLayout(9, ())}, used=used)
     assert regions(program, RegionKind.WALK) == [Range(ref, 0, 4), Range(ref, 3, 9)]
     assert regions(program, RegionKind.USE) == []
 
@@ -215,7 +215,7 @@ def test_hash_only_segments_cover_a_file_with_any_known_ranges(
     for offset, data in ranges:
         content[offset : offset + len(data)] = data
     ref = FileRef(0, "f")
-    (program,) = finish([], {ref: InputLayout(size, tuple(ranges))}, allow_nonfinite=False)
+    (program,) = finish([], {ref: InputLayout(size, tuple(ranges))})
     table, at = program.table, 0
     for segment in table.segments:
         assert (segment.op, segment.a_type, segment.a.offset) == (Op.HASH, BYTES, at)

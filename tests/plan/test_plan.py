@@ -13,6 +13,7 @@ from tests.plan.made_up import Side, execute, plan_of, side, values
 from vbuild.errors import InvalidInput
 from vbuild.manifest import Rule, load_preset
 from vbuild.plan import Plan
+from vbuild.plan.containers.safetensors import INDEX_NAME
 from vbuild.plan.recipe import Zeros
 
 Array = NDArray[np.generic]
@@ -57,7 +58,7 @@ def test_a_plan_does_not_depend_on_the_order_of_any_mapping() -> None:
     ]
     for plan in plans[1:]:
         assert serialized(plan) == serialized(plans[0])
-        assert (plan.index, plan.warnings) == (plans[0].index, plans[0].warnings)
+        assert (plan.others, plan.warnings) == (plans[0].others, plans[0].warnings)
         assert [o.digest for o in plan.outputs] == [o.digest for o in plans[0].outputs]
 
 
@@ -85,8 +86,8 @@ def _array(one: Side, name: str) -> Array:
 def test_the_index_lists_every_tensor_and_the_size_of_all() -> None:
     base, delta = a_model(5, 0), a_model(6, 1)
     plan = plan_of(base, delta, rules=RULES)
-    assert plan.index is not None
-    index = json.loads(plan.index)
+    assert list(plan.others) == [INDEX_NAME]
+    index = json.loads(plan.others[INDEX_NAME])
     assert index["weight_map"] == {
         r.name: output.name for output in plan.outputs for r in output.recipes
     }
@@ -96,7 +97,7 @@ def test_the_index_lists_every_tensor_and_the_size_of_all() -> None:
 def test_a_single_file_has_no_index() -> None:
     base = side({"f": {"w": np.zeros(3, "f2")}})
     plan = plan_of(base, base, rules=ADD)
-    assert (plan.index, [o.name for o in plan.outputs]) == (None, ["model.safetensors"])
+    assert (plan.others, [o.name for o in plan.outputs]) == ({}, ["model.safetensors"])
 
 
 def test_the_bytes_that_are_hashed_are_all_inputs_and_all_outputs() -> None:

@@ -34,7 +34,7 @@ def test_the_base_counts_as_zero_beyond_its_end(sizes: tuple[int, int], ops: lis
     assert (output.name, output.size, output.recipes) == ("a", sizes[1], ())
     assert [s.op for s in output.program.table.segments] == ops
     assert (plan.rest is None) == (0 not in sizes)
-    assert (plan.index, plan.warnings) == (None, ())
+    assert (plan.others, plan.warnings, output.container) == ({}, (), 0)
 
 
 def test_both_files_are_hashed_as_they_are_used() -> None:

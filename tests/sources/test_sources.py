@@ -83,7 +83,10 @@ def test_a_path_that_the_system_refuses_is_unavailable(here):
         ("file:a\nb", "bad-uri", None),
         ("file:a\0b", "bad-uri", None),
         ("s3://bucket/x", "unknown-scheme", "file:PATH"),
-        ("https://huggingface.co/org/repo", "unknown-scheme", "file:PATH"),
+        ("https://huggingface.co/org/repo", "unknown-scheme", "hf://org/repo"),
+        ("https://hf.co/org/repo/tree/main", "unknown-scheme", "hf://org/repo"),
+        ("https://huggingface.co/gpt2", "unknown-scheme", "file:PATH"),
+        ("https://example.org/huggingface.co/org/repo", "unknown-scheme", "file:PATH"),
         ("C:\\models", "unknown-scheme", "file:PATH"),
         ("fil:x", "unknown-scheme", "did you mean file:?"),
         ("HF://org/repo", "unknown-scheme", "did you mean hf:?"),
@@ -141,6 +144,8 @@ def test_case_82_only_a_commit_says_which_files_are_meant(here, revision):
         {"HF_HOME": "~/hf/$SUB"},
         {"XDG_CACHE_HOME": "/xdg"},
         {"HF_HUB_CACHE": "$SUB/cache", "HF_HOME": "/hf"},
+        {"HF_HOME": ""},
+        {"HF_HUB_CACHE": "", "HF_HOME": "/hf"},
         {"HUGGINGFACE_HUB_CACHE": "~/old"},
         {"HUGGINGFACE_HUB_CACHE": "/old", "HF_HUB_CACHE": "/new"},
     ],
@@ -154,4 +159,4 @@ def test_the_cache_is_where_the_client_has_it(environment, tmp_path, monkeypatch
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert str(cache_directory(os.environ)) == ran.stdout.strip()
+    assert cache_directory(os.environ) == Path(ran.stdout.strip())

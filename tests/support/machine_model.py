@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.machine_kernels import BLOCK_SIZES, blocks, mean_of_rows, product
+from tests.support.machine_kernels import BLOCK_BYTES, blocks, mean_of_rows, product
 
 __all__ = [
     "Fault",
@@ -258,7 +258,7 @@ def _computed(s: SegmentRecord, a: Bits, b: Bits | None) -> tuple[Bits, NDArray[
     """The result's bit patterns, and where it counts as not finite."""
     never = np.zeros(a.shape, bool)
     if s.op == COPY:
-        if s.out_type in BLOCK_SIZES:
+        if s.out_type in BLOCK_BYTES:
             return blocks(_values(_converted(a, s.a_type, F32), F32), s.out_type)
         if s.a_type == s.out_type:
             return a, ~_is_finite(a, F32) if s.a.source == MEAN else never
@@ -370,14 +370,16 @@ def run_model(table: bytes, sources: Sequence[bytes]) -> Outcome:
         assert a is not None
         if s.op == DIFF:
             assert b is not None
+            if s.b_type != s.a_type:
+                b = _converted(b, s.b_type, s.a_type)
             outcome.compared.setdefault(s.tensor, []).append((s.a_type, a, b))
             continue
         result, bad = _computed(s, a, b)
         if bad.any() and not t.allow_nonfinite:
             first = int(bad.argmax())
             made = (
-                int.from_bytes(result[first // 32 * BLOCK_SIZES[s.out_type] :][:2], "little")
-                if s.out_type in BLOCK_SIZES
+                int.from_bytes(result[first // 32 * BLOCK_BYTES[s.out_type] :][:2], "little")
+                if s.out_type in BLOCK_BYTES
                 else _at(result, first)
             )
             outcome.fault = Fault(i, first, (_at(a, first), _at(b, first), made))

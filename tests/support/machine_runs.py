@@ -10,7 +10,8 @@ from dataclasses import fields
 
 import pytest
 
-from tests.support.machine_kernels import Found, differences
+from tests.support.kernel_models import Differing
+from tests.support.machine_kernels import differences
 from tests.support.machine_model import run_model
 from vbuild._core import TAG_KEY_SIZE, Control, Fault, Kernels, Result, run
 
@@ -62,10 +63,10 @@ def execute(
         os.close(out)
 
 
-def _compared(result: Result) -> dict[int, Found]:
+def _compared(result: Result) -> dict[int, Differing]:
     """What a run has found of the tensors that it compared."""
     return {
-        i: Found(**{f.name: getattr(d, f.name) for f in fields(Found)})
+        i: Differing(**{f.name: getattr(d, f.name) for f in fields(Differing)})
         for i, d in enumerate(result.differences)
         if d is not None
     }

@@ -132,7 +132,8 @@ class _Builder:
             parts = [self.part((1, 1, rows, dims[3]), self.number(0, F32))]
         else:
             rank = self.number(1, 5)
-            left = self.part((1, 1, math.prod(dims[:3]), rank), self.number(0, F32))
+            rows = self.pick(dims[:3], (1, 1, math.prod(dims[:3])))
+            left = self.part((*rows, rank), self.number(0, F32))
             parts = [left, self.part((1, 1, rank, dims[3]), self.number(0, F32))]
         first = len(self.parts)
         self.parts += parts
@@ -218,8 +219,10 @@ class _Builder:
             out = self.pick(*BLOCK_TYPES.values())
             self.segments.append(Segment(Op.COPY, dims, a, a_type, out, tensor=tensor))
             return
-        b = self.operand(dims, a_type, second=True)
-        self.segments.append(Segment(Op.DIFF, dims, a, a_type, a_type, b, a_type, tensor=tensor))
+        narrower = range(a_type) if a_type in (2, 3) else ()  # their values are all of a_type's
+        b_type = self.pick(a_type, *narrower)
+        b = self.operand(dims, b_type, second=True)
+        self.segments.append(Segment(Op.DIFF, dims, a, a_type, a_type, b, b_type, tensor=tensor))
 
     def chain(self, tensor: int) -> None:
         dims = self.dims()

@@ -26,6 +26,7 @@ from vbuild.build.staging import Staging, open_staging
 from vbuild.digest import hash_files, kernels, sha256_hex, weights_digest
 from vbuild.errors import Interrupted, Mismatch, Unavailable
 from vbuild.files import changed, os_error
+from vbuild.manifest import outputs
 from vbuild.plan import FileRef, OutputFile
 from vbuild.plan.order import Program, Range, finish
 from vbuild.progress import Progress, Silence
@@ -114,7 +115,7 @@ def build(
                 jobs=jobs,
                 progress=progress or Silence(),
                 tag_key=os.urandom(_core.TAG_KEY_SIZE),
-                tensor_digests=prepared.loaded.manifest.output.weights is not None,
+                tensor_digests={o.name for o in prepared.plan.outputs if _is_pinned(prepared, o)},
             )
             files = _digests(prepared, state)
             weights = _check_weights(prepared, state)
@@ -122,7 +123,7 @@ def build(
             sealed = seal(files)
             check()  # again: a build takes time, in which somebody may have made one
             names = [output.name for output in prepared.plan.outputs]
-            model = {**prepared.side_files.files, **sealed.model}
+            model = {**prepared.side_files, **sealed.model}
             staging.publish(names, model, sealed.attest, force=force)
         except (Interrupted, KeyboardInterrupt) as e:
             raise Interrupted(
@@ -137,7 +138,7 @@ def build(
             staging.remove()
             raise
         staging.remove()
-    size = prepared.plan.output_bytes + sum(map(len, prepared.side_files.files.values()))
+    size = prepared.plan.output_bytes + sum(map(len, prepared.side_files.values()))
     return Built(out, attest_directory(out), files, size, resumed, own.features, weights)
 
 
@@ -164,6 +165,11 @@ def _resume(prepared: Prepared, staging: Staging, jobs: int | None) -> _State:
     return state
 
 
+def _is_pinned(prepared: Prepared, output: OutputFile) -> bool:
+    """Whether the manifest pins the weights digest of what ``output`` belongs to."""
+    return prepared.loaded.manifest.outputs[output.container].weights is not None
+
+
 def _receipt(
     prepared: Prepared, output: OutputFile, sha256: str, tensors: tuple[str, ...]
 ) -> Receipt:
@@ -174,7 +180,7 @@ def _receipt(
 
 def _applies(receipt: Receipt, prepared: Prepared, output: OutputFile) -> bool:
     """Whether a receipt is one that this build could have written for ``output``."""
-    tensors = len(output.recipes) if prepared.loaded.manifest.output.weights is not None else 0
+    tensors = len(output.recipes) if _is_pinned(prepared, output) else 0
     same = receipt == _receipt(prepared, output, receipt.sha256, receipt.tensors)
     return same and len(receipt.tensors) == tensors
 
@@ -182,7 +188,7 @@ def _applies(receipt: Receipt, prepared: Prepared, output: OutputFile) -> bool:
 def _check_space(prepared: Prepared, staging: Staging, state: _State) -> None:
     """Say that the disk is too small before the first byte is written (bad-inputs.md, 27)."""
     needed = sum(o.size for o in prepared.plan.outputs if o.name not in state.receipts)
-    needed += sum(map(len, prepared.side_files.files.values()))
+    needed += sum(map(len, prepared.side_files.values()))
     free = shutil.disk_usage(staging.root).free
     if needed > free:
         raise Unavailable(
@@ -210,7 +216,7 @@ def _tasks(prepared: Prepared, state: _State) -> list[Task]:
         layouts = {ref: prepared.layouts[ref] for ref in missing}
         regions = [region for t in tasks for region in t.program.regions]
         used = [r for kind, r in regions if kind is RegionKind.USE and r.ref in missing]
-        again = finish([], layouts, allow_nonfinite=False, used=used)
+        again = finish([], layouts, used=used)
         tasks += [Task(program, None) for program in again]
     if rest is not None:
         tasks.append(Task(rest, None))
@@ -262,40 +268,48 @@ def _check_uses(prepared: Prepared, state: _State, made: _Made) -> None:
 def _digests(prepared: Prepared, state: _State) -> dict[str, str]:
     """Digest of every output file by name, sorted."""
     digests = {o.name: state.receipts[o.name].sha256 for o in prepared.plan.outputs}
-    digests |= {name: sha256_hex(data) for name, data in prepared.side_files.files.items()}
+    digests |= {name: sha256_hex(data) for name, data in prepared.side_files.items()}
     return dict(sorted(digests.items()))
 
 
 def _check_weights(prepared: Prepared, state: _State) -> str | None:
-    """The weights digest, where the manifest pins it; Mismatch if it is another one."""
-    pinned = prepared.loaded.manifest.output.weights
-    if pinned is None:
-        return None
-    digests = {
-        recipe.name: bytes.fromhex(digest)
-        for o in prepared.plan.outputs
-        for recipe, digest in zip(o.recipes, state.receipts[o.name].tensors, strict=True)
-    }
-    got = weights_digest(digests)
-    if got != pinned:
-        raise Mismatch(
-            "weights-mismatch",
-            "the weights are not the ones that the manifest expects",
-            where=prepared.loaded.place(("output", "weights")),
-            expected=pinned,
-            got=got,
-        )
-    return got
+    """The weights digest of the first output whose digest the manifest pins; Mismatch if that of
+    any output is another one than its pin."""
+    found: list[str] = []
+    for i, (path, asked) in enumerate(outputs(prepared.loaded.manifest)):
+        if asked.weights is None:
+            continue
+        digests = {
+            recipe.name: bytes.fromhex(digest)
+            for o in prepared.plan.outputs
+            if o.container == i
+            for recipe, digest in zip(o.recipes, state.receipts[o.name].tensors, strict=True)
+        }
+        found.append(weights_digest(digests))
+        if found[-1] != asked.weights:
+            raise Mismatch(
+                "weights-mismatch",
+                "the weights are not the ones that the manifest expects",
+                where=prepared.loaded.place((*path, "weights")),
+                expected=asked.weights,
+                got=found[-1],
+            )
+    return found[0] if found else None
 
 
 def _check_expected(prepared: Prepared, files: Mapping[str, str]) -> None:
     """Enforce ``[output.files]`` (bad-inputs.md, 63)."""
-    for name, pin in sorted(prepared.loaded.manifest.output.files.items()):
+    pins = [
+        ((*path, "files", name), name, pin)
+        for path, output in outputs(prepared.loaded.manifest)
+        for name, pin in sorted(output.files.items())
+    ]
+    for path, name, pin in pins:
         if files[name] != pin.sha256:
             raise Mismatch(
                 "output-mismatch",
                 f"{name} is not what the manifest expects: sha256",
-                where=prepared.loaded.place(("output", "files", name)),
+                where=prepared.loaded.place(path),
                 expected=pin.sha256,
                 got=files[name],
                 hint="the build was removed; compare vbuild's version and the manifest with those "

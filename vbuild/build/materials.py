@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from vbuild.build.weights_pin import pins_by_weights
 from vbuild.digest import digest_mismatch, hash_files, sha256_hex, size_mismatch
 from vbuild.errors import InvalidInput, Mismatch, Unavailable, VbuildError
 from vbuild.files import SMALL_FILE_LIMIT, open_regular, read_small
 from vbuild.manifest import Base, Delta, FilePin, LoadedManifest
+from vbuild.manifest.check import inputs
 from vbuild.plan import FileRef
+from vbuild.progress import Progress
 from vbuild.sources import Source, resolve
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "check_overrides",
     "group_label",
     "locate",
+    "untrue_weights",
     "verify_inputs",
     "verify_materials",
 ]
@@ -37,7 +41,8 @@ __all__ = [
 class Material:
     """An input file: ``ref`` names it, ``sha256`` is its pin, ``uri`` where it came from.
 
-    ``hint`` is what to do if it is not the pinned one, where that is known.
+    ``hint`` is what to do if it is not the pinned one, where that is known; ``side`` is what
+    messages call the input, where it is neither a base nor a delta.
     """
 
     ref: FileRef
@@ -46,16 +51,21 @@ class Material:
     sha256: str
     uri: str
     hint: str | None = None
+    side: str | None = None
 
     @property
     def label(self) -> str:
         """How messages name it: ``base/model.bin``."""
-        return f"{group_label(self.ref.group)}/{self.ref.file}"
+        return f"{self.side or group_label(self.ref.group)}/{self.ref.file}"
 
 
 def group_label(group: int) -> str:
     """``base`` for 0, ``delta`` for the first delta, ``delta[2]`` for the next."""
     return "base" if group == 0 else "delta" if group == 1 else f"delta[{group}]"
+
+
+WEIGHTS = "weights"
+"""What stands for the files of an input whose weights are not the pinned ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +95,28 @@ def check_overrides(loaded: LoadedManifest, deltas: Sequence[Path]) -> None:
 
 
 def locate(
-    loaded: LoadedManifest, base: Path | None = None, deltas: Sequence[Path] = ()
+    loaded: LoadedManifest,
+    base: Path | None = None,
+    deltas: Sequence[Path] = (),
+    *,
+    progress: Progress | None = None,
 ) -> dict[FileRef, Material]:
     """Every material of a locked manifest; ``base`` and ``deltas`` override the URIs.
 
     Raises Unavailable for what is missing, InvalidInput for what is no regular file, Mismatch for
-    a size that is not the pinned one. The digests are not looked at.
+    a size that is not the pinned one. The digests are not looked at, but for inputs that are pinned
+    by their weights: these are hashed here, which ``progress`` hears of, and their files' digests
+    become pins.
     """
-    return {place.ref: _material(loaded, place) for place in _places(loaded, base, deltas)}
+    places = _places(loaded, base, deltas, progress)
+    return {place.ref: _material(loaded, place) for place in places}
 
 
 def _places(
-    loaded: LoadedManifest, base: Path | None, deltas: Sequence[Path]
+    loaded: LoadedManifest,
+    base: Path | None,
+    deltas: Sequence[Path],
+    progress: Progress | None = None,
 ) -> Iterator[_Place]:
     check_overrides(loaded, deltas)
     manifest = loaded.manifest
@@ -104,13 +124,40 @@ def _places(
     sides: tuple[Base | Delta, ...] = (manifest.base, *manifest.delta)
     for group, side in enumerate(sides):
         option = "--delta" if group else "--base"
-        source, problem = None, None
+        source: Source | None = None
+        problem: VbuildError | None = None
         try:
             source = resolve(side.uri, loaded.path.parent, overrides[group], option=option)
         except (InvalidInput, Unavailable) as e:
             problem = e
-        for name in sorted(side.files):
-            yield _Place(FileRef(group, name), side.files[name], source, side.uri, problem)
+        files = dict(side.files)
+        if source is not None and side.weights is not None:
+            where = loaded.place((*inputs(manifest)[group][0], "weights"))
+            label = group_label(group)
+            try:
+                found = pins_by_weights(side, source, label, where, progress=progress)
+                files |= {n: pin for n, pin in found.items() if n not in files or not files[n].sha256}
+            except (InvalidInput, Unavailable, Mismatch) as e:
+                files, problem = {WEIGHTS: FilePin(sha256=side.weights)}, e
+        for name in sorted(files):
+            yield _Place(FileRef(group, name), files[name], source, side.uri, problem)
+
+
+def untrue_weights(
+    loaded: LoadedManifest,
+    base: Path | None = None,
+    deltas: Sequence[Path] = (),
+    *,
+    progress: Progress | None = None,
+) -> tuple[Mismatch, ...]:
+    """A Mismatch for each input whose weights are not the pinned ones; errors as for ``locate``."""
+    problems = []
+    for place in _places(loaded, base, deltas, progress):
+        if place.ref.file == WEIGHTS and isinstance(place.problem, Mismatch):
+            problems.append(place.problem)
+        elif place.ref.file == WEIGHTS and place.problem is not None:
+            raise place.problem
+    return tuple(problems)
 
 
 def _material(loaded: LoadedManifest, place: _Place) -> Material:
@@ -125,6 +172,9 @@ def _material(loaded: LoadedManifest, place: _Place) -> Material:
         hint = f"the cached file is damaged, get it again: vbuild fetch {manifest} --refetch"
     try:
         size = _size(path, place.label, place.pin.size, hint)
+    except InvalidInput as e:  # no regular file
+        e.hint = e.hint or hint
+        raise
     except Unavailable as e:
         if place.source.fetched and e.code == "file-missing":
             raise Unavailable(
@@ -168,12 +218,16 @@ def is_small(material: Material) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class InputVerdict:
-    """What became of an input: ``actual`` is its digest, ``problem`` why there is none."""
+    """What became of an input: ``actual`` is its digest, ``problem`` why there is none.
+
+    ``hint`` is what to do if it is not the pinned one, where that is known.
+    """
 
     label: str
     expected: str
     actual: str | None
     problem: VbuildError | None = None
+    hint: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -204,7 +258,8 @@ def verify_inputs(
         try:
             materials[place.ref] = _material(loaded, place)
         except (Unavailable, InvalidInput, Mismatch) as e:
-            verdicts[place.ref] = InputVerdict(place.label, str(place.pin.sha256), None, e)
+            pin = str(place.pin.sha256)
+            verdicts[place.ref] = InputVerdict(place.label, pin, None, e, e.hint)
     known = verify_materials(materials, hash_files=hash_files)
     verdicts |= dict(zip(sorted(materials), known, strict=True))
     return tuple(verdicts[ref] for ref in sorted(verdicts))
@@ -217,15 +272,15 @@ def verify_materials(
     listed = [materials[ref] for ref in sorted(materials)]
     digests = hash_files([m.path for m in listed], [m.label for m in listed])
     return tuple(
-        InputVerdict(m.label, m.sha256, digest) for m, digest in zip(listed, digests, strict=True)
+        InputVerdict(m.label, m.sha256, digest, hint=m.hint)
+        for m, digest in zip(listed, digests, strict=True)
     )
 
 
 def first_mismatch(materials: Mapping[FileRef, Material]) -> Mismatch | None:
     """The error for the first material that is not what its pin says, or None."""
-    verdicts = verify_materials(materials)
-    for ref, verdict in zip(sorted(materials), verdicts, strict=True):
+    for verdict in verify_materials(materials):
         if not verdict.ok:
-            hint = materials[ref].hint
-            return digest_mismatch(verdict.label, verdict.expected, str(verdict.actual), hint=hint)
+            got = str(verdict.actual)
+            return digest_mismatch(verdict.label, verdict.expected, got, hint=verdict.hint)
     return None

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vbuild.build.containers import make_containers
 from vbuild.build.materials import (
     Material,
     first_mismatch,
@@ -20,7 +21,7 @@ from vbuild.build.materials import (
     locate,
     read_material,
 )
-from vbuild.build.side_files import SideFiles, make_side_files
+from vbuild.build.side_files import make_side_files
 from vbuild.errors import InvalidInput, Mismatch
 from vbuild.files import Identity
 from vbuild.formats import Checkpoint, open_checkpoint
@@ -32,14 +33,15 @@ from vbuild.manifest import (
     LoadedManifest,
     check_collisions,
     load_preset,
+    outputs,
     require_locked,
 )
-from vbuild.plan import FileRef, Plan, Request, make_file_plan, make_plan
+from vbuild.plan import FileRef, Plan, Request, claim_tensors, make_file_plan, make_plan
 from vbuild.plan.claim import Ruleset
 from vbuild.plan.order import InputLayout
-from vbuild.tensors import DType
+from vbuild.progress import Progress
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "prepare", "prepare_located"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class Prepared:
     """A build that can be run.
 
     ``identities`` has what each weight file was when its header was read, ``layouts`` what has been
-    read of it; ``side_files`` the bytes of all output files that are not weights, the shard index
-    included.
+    read of it; ``side_files`` the bytes of all output files that are not weights, by name, the shard
+    index included.
     """
 
     loaded: LoadedManifest
@@ -58,7 +60,7 @@ class Prepared:
     base: Checkpoint
     deltas: tuple[Checkpoint, ...]
     plan: Plan
-    side_files: SideFiles
+    side_files: Mapping[str, bytes]
 
     @property
     def sides(self) -> tuple[tuple[str, Checkpoint], ...]:
@@ -69,11 +71,15 @@ class Prepared:
     @property
     def output_names(self) -> tuple[str, ...]:
         """Every file of the model directory but the signature, sorted."""
-        return tuple(sorted([*(o.name for o in self.plan.outputs), *self.side_files.files]))
+        return tuple(sorted([*(o.name for o in self.plan.outputs), *self.side_files]))
 
 
 def prepare(
-    loaded: LoadedManifest, base: Path | None = None, deltas: Sequence[Path] = ()
+    loaded: LoadedManifest,
+    base: Path | None = None,
+    deltas: Sequence[Path] = (),
+    *,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Plan the build of a locked manifest; see :func:`vbuild.build.materials.locate` for errors.
 
@@ -81,16 +87,17 @@ def prepare(
     raise them.
     """
     require_locked(loaded)
-    materials = locate(loaded, base, deltas)
+    materials = locate(loaded, base, deltas, progress=progress)
     try:
-        return _prepare(loaded, materials)
+        return prepare_located(loaded, materials)
     except (InvalidInput, Mismatch) as problem:
         raise (first_mismatch(materials) or problem) from problem
 
 
-def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> Prepared:
+def prepare_located(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> Prepared:
+    """As :func:`prepare`, with files that are found already; no file is compared with its pin."""
     manifest = loaded.manifest
-    if manifest.output.format == "as-is":
+    if any(output.format == "as-is" for output in manifest.outputs):
         return _prepare_files(loaded, materials)
     checkpoints = [_open_base(manifest.base, materials)]
     checkpoints += [_open_delta(d, i, materials) for i, d in enumerate(manifest.delta, 1)]
@@ -100,19 +107,13 @@ def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> P
         for file, identity in checkpoint.identities.items()
     }
     layouts = _layouts(materials, checkpoints)
-    plan = make_plan(
-        Request(
-            base=checkpoints[0],
-            deltas=tuple(checkpoints[1:]),
-            rulesets=_rulesets(loaded),
-            inputs=layouts,
-            output_dtype=DType.from_long_name(manifest.output.dtype or ""),
-            max_shard_size=manifest.output.max_shard_bytes,
-            allow_nonfinite=manifest.output.nonfinite == "allow",
-        )
+    claimed = claim_tensors(checkpoints[0], checkpoints[1:], _rulesets(loaded))
+    side_files = make_side_files(
+        loaded, materials, checkpoints, layouts.keys(), claimed.recipes
     )
+    containers = make_containers(loaded, side_files)
+    plan = make_plan(Request(claimed, checkpoints[0], layouts, containers))
     plan = replace(plan, warnings=(*plan.warnings, *_other_types(loaded, plan)))
-    side_files = make_side_files(loaded, materials, checkpoints, plan)
     prepared = Prepared(
         loaded,
         materials,
@@ -121,7 +122,7 @@ def _prepare(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> P
         checkpoints[0],
         tuple(checkpoints[1:]),
         plan,
-        side_files,
+        {**plan.others, **side_files.files},
     )
     check_collisions(prepared.output_names, str(loaded.path))
     _check_expected(prepared)
@@ -140,7 +141,7 @@ def _prepare_files(loaded: LoadedManifest, materials: Mapping[FileRef, Material]
         base=none,
         deltas=(none,),
         plan=make_file_plan(layouts),
-        side_files=SideFiles({}, None, None),
+        side_files={},
     )
     _check_expected(prepared)
     return prepared
@@ -174,7 +175,7 @@ def _other_types(loaded: LoadedManifest, plan: Plan) -> list[str]:
     last = len(loaded.manifest.delta) - 1
     preset = loaded.preset_for(last) if last >= 0 else None
     wanted = None if preset is None else load_preset(preset).dtype
-    if wanted is None or loaded.manifest.output.dtype is not None:
+    if wanted is None or all(output.dtype is not None for output in loaded.manifest.outputs):
         return []
     made = {recipe.dtype for recipe in plan.recipes.values() if recipe.dtype.is_arithmetic}
     others = sorted(dtype.long_name for dtype in made if dtype.long_name != wanted)
@@ -219,9 +220,15 @@ def _layouts(
 def _check_expected(prepared: Prepared) -> None:
     """Every file that ``[output.files]`` expects is one that the build writes, of the same size."""
     sizes = {o.name: o.size for o in prepared.plan.outputs}
-    sizes |= {name: len(data) for name, data in prepared.side_files.files.items()}
-    for name, pin in sorted(prepared.loaded.manifest.output.files.items()):
-        where = prepared.loaded.place(("output", "files", name))
+    sizes |= {name: len(data) for name, data in prepared.side_files.items()}
+    loaded = prepared.loaded
+    pins = [
+        ((*path, "files", name), name, pin)
+        for path, output in outputs(loaded.manifest)
+        for name, pin in sorted(output.files.items())
+    ]
+    for path, name, pin in pins:
+        where = loaded.place(path)
         if name not in sizes:
             raise InvalidInput(
                 "unknown-output",

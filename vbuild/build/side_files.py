@@ -1,10 +1,12 @@
-"""The output files that are not weights: index, configuration, tokenizer, copies.
+"""The output files that are not weights: configuration, tokenizer, copies.
 
 - ``config.json`` and ``generation_config.json`` come from ``config.source``, the tokenizer's files
   and ``output.copy`` from ``tokenizer.source``, byte for byte but for the keys that a rule changes
   (architecture: other files).
 - Meta's files come without Hugging Face's: where no ``config.json`` is listed the two are made of
   ``params.json``, and a ``tokenizer.model`` gets the ``tokenizer_config.json`` that it needs.
+- Configuration and tokenizer are written beside safetensors. A GGUF file has what it needs of them
+  inside, so they are made for it too, and not written.
 - Every small input is hashed here, used or not.
 - Pieces, ids and embedding rows agree, or the build stops before it starts; the patched model is
   loaded with SentencePiece.
@@ -12,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from vbuild.build.materials import Material, group_label, read_material
@@ -21,9 +23,10 @@ from vbuild.errors import InvalidInput
 from vbuild.files import SMALL_FILE_LIMIT, read_small
 from vbuild.formats import Checkpoint
 from vbuild.formats.meta_config import configuration
-from vbuild.manifest import LoadedManifest
+from vbuild.manifest import LoadedManifest, outputs
 from vbuild.manifest.schema import Side
-from vbuild.plan import INDEX_NAME, FileRef, Plan
+from vbuild.plan import FileRef
+from vbuild.plan.recipe import Recipe
 from vbuild.tokenizer import (
     CONFIG_FILES,
     TOKENIZER_FILES,
@@ -36,7 +39,7 @@ from vbuild.tokenizer import (
     verify_model,
 )
 
-__all__ = ["SideFiles", "make_side_files"]
+__all__ = ["SideFiles", "make_side_files", "side_label"]
 
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 """Endings of the names of tensors that have one row per piece."""
@@ -44,8 +47,10 @@ EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """``files`` by output name; ``pieces`` of the tokenizer (None where none is written)."""
+    """``model`` has configuration and tokenizer by name, ``files`` what is written of them, and
+    copies; ``pieces`` of the tokenizer (None where there is none)."""
 
+    model: Mapping[str, bytes]
     files: Mapping[str, bytes]
     pieces: int | None
     pad_id: int | None
@@ -55,37 +60,41 @@ def make_side_files(
     loaded: LoadedManifest,
     materials: Mapping[FileRef, Material],
     checkpoints: Sequence[Checkpoint],
-    plan: Plan,
+    planned: Collection[FileRef],
+    recipes: Mapping[str, Recipe],
 ) -> SideFiles:
     """All side files of a build, whose inputs are ``checkpoints``: the base, then the deltas.
+
+    The plan hashes the files ``planned`` and makes ``recipes``.
 
     InvalidInput where the tokenizer and the weights disagree.
     """
     manifest = loaded.manifest
-    small = _read_small(materials, plan, manifest.output.copy)
-    files: dict[str, bytes] = {}
-    if plan.index is not None:
-        files[INDEX_NAME] = plan.index
+    small = _read_small(materials, planned, manifest.copy)
     rows = {
         name: recipe.shape[0]
-        for name, recipe in plan.recipes.items()
+        for name, recipe in recipes.items()
         if name.endswith(EMBEDDINGS) and recipe.shape
     }
     tokenizer = _tokenizer(loaded, materials, small, checkpoints, rows)
-    if tokenizer is not None:
-        files |= tokenizer.files
+    model = {} if tokenizer is None else dict(tokenizer.files)
     pad_id = tokenizer.pad_id if tokenizer is not None else None
     group = _group(loaded, manifest.config_source)
-    files |= patch_config(
+    written = [output for output in manifest.outputs if output.format == "safetensors"]
+    model |= patch_config(
         _configuration(group, checkpoints[group], materials, small),
         vocab_size=max(rows.values(), default=None),
         pad_id=pad_id,
-        dtype=manifest.output.dtype,
-        where=lambda name: f"{group_label(group)}/{name}",
+        dtype=written[0].dtype if written else None,
+        where=side_label(loaded, manifest.config_source),
     )
+    files = dict(model) if written else {}
     _copy(loaded, small, files)
     return SideFiles(
-        dict(sorted(files.items())), tokenizer.pieces if tokenizer is not None else None, pad_id
+        model,
+        dict(sorted(files.items())),
+        tokenizer.pieces if tokenizer is not None else None,
+        pad_id,
     )
 
 
@@ -103,11 +112,16 @@ def _configuration(
     return made | taken
 
 
+def side_label(loaded: LoadedManifest, side: Side) -> Callable[[str], str]:
+    """How errors name a file of an input: ``base/config.json``."""
+    label = group_label(_group(loaded, side))
+    return lambda name: f"{label}/{name}"
+
+
 def _read_small(
-    materials: Mapping[FileRef, Material], plan: Plan, copied: Sequence[str]
+    materials: Mapping[FileRef, Material], planned: Collection[FileRef], copied: Sequence[str]
 ) -> dict[FileRef, bytes]:
     """Read and check every input that the plan does not hash; keep what an output may need."""
-    planned = {ref for program in plan.programs for ref in program.files}
     kept = {*CONFIG_FILES, *TOKENIZER_FILES, *copied}
     small = {}
     for ref, material in sorted(materials.items()):
@@ -150,9 +164,14 @@ def _group(loaded: LoadedManifest, side: Side) -> int:
 def _copy(loaded: LoadedManifest, small: Mapping[FileRef, bytes], files: dict[str, bytes]) -> None:
     manifest = loaded.manifest
     group = _group(loaded, manifest.files_source)
-    for i, name in enumerate(manifest.output.copy):
+    listed = [
+        ((*path, "copy", i), name)
+        for path, output in outputs(manifest)
+        for i, name in enumerate(output.copy)
+    ]
+    for path, name in listed:
         data = small.get(FileRef(group, name))
-        where = loaded.place(("output", "copy", i))
+        where = loaded.place(path)
         if data is None:
             raise InvalidInput(
                 "cannot-copy",
@@ -193,7 +212,7 @@ def _tokenizer(
     patched = patch_tokenizer(
         have,
         adds,
-        where=lambda name: f"{group_label(group)}/{name}",
+        where=side_label(loaded, asked.source),
         update_trainer_vocab_size=asked.update_trainer_vocab_size,
         bare=checkpoints[group].params is not None,
     )

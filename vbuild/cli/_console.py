@@ -80,13 +80,13 @@ class Console:
         self.quiet = quiet
         self.no_color = no_color
         self.environment = environment
+        self.silent = False
 
     def check_target(self) -> None:
         """Refuse a FILE for JSON that cannot be written, before the work is done."""
         if self.json_to is None or self.json_to == "-":
             return
-        path = Path(self.json_to)
-        if not self.json_to or path.is_dir() or not path.parent.is_dir():
+        if not _may_be_file(self.json_to):
             target, self.json_to = self.json_to, None
             raise InvalidInput(
                 "json-target",
@@ -95,9 +95,29 @@ class Console:
                 hint="name a file in a directory that exists",
             )
 
+    def check_targets(self, targets: Mapping[str, str | None]) -> None:
+        """Refuse FILEs (by option) that cannot be written, or more than one on standard output.
+
+        One that goes to standard output silences :meth:`result`.
+        """
+        wanted = {"--json": self.json_to, **targets}
+        taken = [option for option, target in wanted.items() if target == "-"]
+        if len(taken) > 1:
+            what = f"{taken[0]} and {taken[1]} would both go to standard output"
+            raise InvalidInput("usage", what, hint=f"write {taken[1]}=FILE")
+        for option, target in targets.items():
+            if target not in (None, "-") and not _may_be_file(str(target)):
+                raise InvalidInput(
+                    "report-target",
+                    "the report cannot be written there",
+                    where=target or f"{option}=",
+                    hint="name a file in a directory that exists",
+                )
+        self.silent = bool(taken)
+
     def result(self, lines: Iterable[Line], *, wrong: bool = False) -> None:
         """Lines for standard output; ``wrong``: they say what is wrong, so also with --quiet."""
-        if self.json_to != "-" and (wrong or not self.quiet):
+        if not self.silent and self.json_to != "-" and (wrong or not self.quiet):
             self._write(sys.stdout, lines)
 
     def note(self, *lines: Line) -> None:
@@ -140,24 +160,32 @@ class Console:
     def _document(self, schema: str, fields: Fields) -> None:
         if self.json_to is None:
             return
-        text = dumps(schema, fields)
-        if self.json_to == "-":
+        self.report(self.json_to, dumps(schema, fields))
+
+    def report(self, target: str, text: str) -> None:
+        """Write ``text`` to the file ``target``, or to standard output if it is ``-``."""
+        if target == "-":
             _send(sys.stdout, text)
             return
-        path = Path(self.json_to)
+        path = Path(target)
         try:
             if path.exists() and not path.is_file():
-                path.write_text(text, encoding="ascii")  # a pipe or a device
+                path.write_text(text, encoding="utf-8")  # a pipe or a device
             else:
-                write_atomic(path.resolve(), text.encode("ascii"))
+                write_atomic(path.resolve(), text.encode("utf-8"))
         except BrokenPipeError:
             return
         except OSError as e:
-            raise os_error(e, self.json_to, "write") from e
+            raise os_error(e, target, "write") from e
 
     def _write(self, stream: TextIO, lines: Iterable[Line]) -> None:
         colour = use_color(stream, self.no_color, self.environment)
         _send(stream, "".join(render(line, colour=colour) + "\n" for line in lines))
+
+
+def _may_be_file(target: str) -> bool:
+    path = Path(target)
+    return bool(target) and not path.is_dir() and path.parent.is_dir()
 
 
 def _send(stream: TextIO, text: str) -> None:

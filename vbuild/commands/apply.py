@@ -66,7 +66,7 @@ def apply(
     loaded = load_manifest(manifest)
     if not offline:
         fetch_inputs(loaded, base, delta, refetch=refetch, progress=progress, on_start=on_fetch)
-    prepared = prepare(loaded, base, delta)
+    prepared = prepare(loaded, base, delta, progress=progress)
     signer = None if unsigned else signing_key(key, environment, ask_passphrase)
     if on_start is not None:
         on_start(prepared, signer)

@@ -19,7 +19,7 @@ from vbuild.errors import VbuildError
 __all__ = ["Finding", "doctor"]
 
 _NEEDED = ("click", "huggingface_hub", "msgspec", "pycryptodome", "rich", "sentencepiece", "tomli")
-_OPTIONAL = {"gguf": "GGUF output, later"}
+_OPTIONAL = {"gguf": "GGUF output"}
 
 
 @dataclass(frozen=True, slots=True)

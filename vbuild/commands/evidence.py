@@ -19,6 +19,7 @@ from vbuild.build import Prepared, Sealed
 from vbuild.build.materials import Material as Input
 from vbuild.build.materials import group_label
 from vbuild.errors import printable
+from vbuild.manifest import Base, Delta
 from vbuild.strict_json import Json
 
 __all__ = ["BUILDER_ID", "BUILD_TYPE", "evidence"]
@@ -77,6 +78,11 @@ def _materials(prepared: Prepared) -> list[Material]:
     loaded = prepared.loaded
     materials = [Material(f"file:{_manifest_name(prepared)}", digest={"sha256": loaded.digest})]
     materials += [_material(found) for _, found in sorted(prepared.materials.items())]
+    sides: tuple[Base | Delta, ...] = (loaded.manifest.base, *loaded.manifest.delta)
+    for side in sides:
+        if side.weights is not None:
+            digest = {"vbuildWeightsV1": side.weights}
+            materials.append(Material(public_uri(side.uri), "weights", digest))
     tokenizer = loaded.manifest.tokenizer
     if tokenizer is not None and tokenizer.tokens is not None:
         pin = {"sha256": str(tokenizer.tokens_sha256)}

@@ -17,7 +17,7 @@ from vbuild.digest import core_error, hash_files, kernels, weights_digest
 from vbuild.errors import InvalidInput
 from vbuild.files import Identity, changed, open_regular, os_error
 from vbuild.formats import Checkpoint, open_checkpoint
-from vbuild.formats.registry import is_training_state
+from vbuild.formats.registry import READABLE, is_training_state
 from vbuild.plan import copy_program
 from vbuild.tensors import Tensor
 
@@ -47,7 +47,8 @@ def inspect(path: Path, *, digests: bool = False, weights_digest: bool = False) 
     ``weights_digest`` the digest of the model's weights. Both read all data, in constant memory.
     """
     files = _files(path)
-    checkpoint = open_checkpoint(files, str(path), joined=path not in files.values())
+    joined = path not in files.values()
+    checkpoint = open_checkpoint(files, str(path), joined=joined, known=READABLE)
     if not digests and not weights_digest:
         return Inspected(path, checkpoint)
     found = _tensor_digests(checkpoint, files)

@@ -51,7 +51,7 @@ def plan(
         prepared=prepared,
         jobs=hands,
         read=sum(material.size for material in prepared.materials.values()),
-        write=prepared.plan.output_bytes + sum(map(len, prepared.side_files.files.values())),
+        write=prepared.plan.output_bytes + sum(map(len, prepared.side_files.values())),
         memory=_memory(prepared, hands),
         out=target,
         free=shutil.disk_usage(_existing(target)).free,

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -28,7 +28,7 @@ from vbuild.formats.index import (
 from vbuild.formats.meta import MetaFiles, find_meta, open_meta
 from vbuild.formats.meta_params import Params
 from vbuild.formats.opener import Opener
-from vbuild.formats.registry import FORMATS, META_LLAMA, Format, format_named, format_of
+from vbuild.formats.registry import FORMATS, GGUF, META_LLAMA, Format, format_named, format_of
 from vbuild.strict_json import quoted
 from vbuild.tensors import LowRankSpec, Tensor, TensorSpec
 
@@ -66,14 +66,20 @@ class _Weights:
 
 
 def open_checkpoint(
-    files: Mapping[str, Path], label: str, format: str = "auto", *, joined: bool = True
+    files: Mapping[str, Path],
+    label: str,
+    format: str = "auto",
+    *,
+    joined: bool = True,
+    known: Sequence[Format] = FORMATS,
 ) -> Checkpoint:
     """The checkpoint that ``files`` (the manifest's keys to local paths) make up.
 
     ``label`` names the whole (``base``, ``delta[0]``) in errors. Weight files are recognised by
     suffix, their container by content; with a ``format`` other than ``auto`` the weights of
     other containers, and their index, are left aside. Meta's files are recognised by their names,
-    unless they are not to be taken as ``joined``. Raises InvalidInput for anything that is
+    unless they are not to be taken as ``joined``. ``known`` are the containers that are read; a
+    GGUF file counts only where nothing else does. Raises InvalidInput for anything that is
     malformed or ambiguous, Unavailable for a file that is missing or unreadable.
     """
     opener = Opener(files)
@@ -83,7 +89,9 @@ def open_checkpoint(
             return _open_meta(meta, opener, label, format)
     wanted = None if format == "auto" else format_named(format, label)
     names = sorted(name for name in files if name.endswith(_SUFFIXES))
-    opened = {name: _open_weights(opener, name, wanted) for name in names}
+    if not names and GGUF in known:
+        names = sorted(name for name in files if name.endswith(GGUF.suffixes))
+    opened = {name: _open_weights(opener, name, wanted, known) for name in names}
     fmt = wanted or _only_format(opened, label)
     weights = {name: w.tensors for name, w in opened.items() if w.format == fmt}
     if fmt is None or not weights:
@@ -122,9 +130,11 @@ def _open_meta(files: MetaFiles, opener: Opener, label: str, format: str) -> Che
     )
 
 
-def _open_weights(opener: Opener, name: str, wanted: Format | None) -> _Weights:
+def _open_weights(
+    opener: Opener, name: str, wanted: Format | None, known: Sequence[Format]
+) -> _Weights:
     with opener.open(name) as file:
-        fmt = format_of(file)
+        fmt = format_of(file, known)
         return _Weights(fmt, fmt.read_tensors(file) if wanted in (None, fmt) else [])
 
 

@@ -2,6 +2,7 @@
 
 - A container is one entry of :data:`FORMATS`: a name, the suffixes its files bear, and a module
   with ``sniff(head)`` and ``read_tensors(file)``. To add one, add its module and its entry.
+- What :data:`READABLE` adds can be looked at, but nothing is built from it.
 - Content decides, the suffix only where the content is of no known kind: then the reader that
   the suffix promises says what is wrong with the file.
 - Meta's original files are a format, too, but no container: they are files of one, joined by
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol, cast
 
@@ -23,13 +25,16 @@ from vbuild.tensors import TensorSpec
 
 __all__ = [
     "FORMATS",
+    "GGUF",
     "HEAD",
     "META_LLAMA",
+    "READABLE",
     "Format",
     "check_foreign",
     "check_lfs_pointer",
     "format_named",
     "format_of",
+    "holds_weights",
     "is_training_state",
 ]
 
@@ -70,7 +75,12 @@ FORMATS: Final = (
     Format("safetensors", (".safetensors",), "vbuild.formats.safetensors"),
     Format("torch", (".bin", ".pt", ".pth"), "vbuild.formats.torch"),
 )
-"""Every container, in order of name."""
+"""Every container that a build reads, in order of name."""
+
+GGUF: Final = Format("gguf", (".gguf",), "vbuild.formats.gguf")
+
+READABLE: Final = (*FORMATS, GGUF)
+"""Every container whose tensors can be looked at."""
 
 
 META_LLAMA: Final = "meta-llama"
@@ -95,14 +105,19 @@ def format_named(name: str, where: str) -> Format:
     raise InvalidInput("unknown-format", "unknown format", where=where, expected=known, got=name)
 
 
-def format_of(file: InputFile) -> Format:
-    """The container that ``file`` is, by content, else by suffix.
+def holds_weights(name: str) -> bool:
+    """Whether a file of this name holds tensors, or is the index of some."""
+    return name.endswith((".index.json", *(s for fmt in FORMATS for s in fmt.suffixes)))
+
+
+def format_of(file: InputFile, known: Sequence[Format] = FORMATS) -> Format:
+    """The one of the containers ``known`` that ``file`` is, by content, else by suffix.
 
     Raises InvalidInput: what :func:`check_foreign` knows, ``json-page``, ``text-page``,
     ``not-weights``.
     """
     head = file.pread(0, min(HEAD, file.size))
-    for fmt in FORMATS:
+    for fmt in known:
         if fmt.sniff(head):
             return fmt
     check_foreign(head, file.name)
@@ -111,7 +126,7 @@ def format_of(file: InputFile) -> Format:
         _refuse_page(file, "json", "a JSON document")
     if head and not head.translate(None, _TEXT):
         _refuse_page(file, "text", "plain text")
-    for fmt in FORMATS:
+    for fmt in known:
         if file.name.endswith(fmt.suffixes):
             return fmt
     raise InvalidInput("not-weights", "not a file of weights", where=file.name)
@@ -153,7 +168,7 @@ def check_foreign(head: bytes, where: str) -> None:
     if head.startswith(b"GGUF"):
         raise InvalidInput(
             "gguf-input",
-            "this is a GGUF file, which vbuild does not read",
+            "this is a GGUF file, from which nothing is built",
             where=where,
             hint="take the safetensors or PyTorch files that it was made from",
         )

@@ -160,7 +160,7 @@ def _dtype(file: InputFile, name: str, value: Json) -> DType:
     dtype = DType.from_code(value)
     if dtype is None:
         what = "dtype of less than a byte is not supported" if value in _SUB_BYTE else "bad dtype"
-        known = ", ".join(d.code for d in DType)
+        known = ", ".join(d.code for d in DType if not d.is_block)
         _refuse(file, "dtype", f"tensor {quoted(name)}: {what}", expected=known, got=quoted(value))
     return dtype
 

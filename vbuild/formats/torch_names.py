@@ -49,7 +49,7 @@ STORAGES = {
 }
 """Storage classes, by the type of their elements; an untyped storage counts bytes."""
 
-DTYPES = {f"torch.{dtype.long_name}": dtype for dtype in DType}
+DTYPES = {f"torch.{d.long_name}": d for d in DType if not d.is_block}
 """What `_rebuild_tensor_v3` names: the types that have no storage class of their own."""
 
 _CALLABLE = frozenset(

@@ -7,6 +7,7 @@
   tensors' bytes.
 """
 
+from vbuild.manifest.check import outputs
 from vbuild.manifest.globs import glob_match
 from vbuild.manifest.load import (
     LoadedManifest,
@@ -49,6 +50,7 @@ __all__ = [
     "glob_match",
     "load_manifest",
     "load_preset",
+    "outputs",
     "parse_manifest",
     "preset_names",
     "require_locked",

@@ -14,21 +14,31 @@ from collections.abc import Sequence
 
 from vbuild.errors import InvalidInput
 from vbuild.manifest.check_rules import check_rules
+from vbuild.manifest.check_whole_files import check_whole_files
 from vbuild.manifest.explain import nearest, quote
 from vbuild.manifest.outline import KeyPath, Outline
 from vbuild.manifest.paths import find_collision, output_name_fault, path_fault
 from vbuild.manifest.schema import MAX_INTEGER, Base, Delta, Manifest, Output, Tokenizer
 from vbuild.sources import check_uri
 
-__all__ = ["check_manifest", "inputs"]
+__all__ = ["check_manifest", "inputs", "outputs"]
 
-_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+_WEIGHTS = re.compile(
+    r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|.*\.gguf"
+)
 
 
 def inputs(manifest: Manifest) -> list[tuple[KeyPath, Base | Delta]]:
     """Base and deltas, each with the path of its table."""
     deltas = [(("delta", i), delta) for i, delta in enumerate(manifest.delta)]
     return [(("base",), manifest.base), *deltas]
+
+
+def outputs(manifest: Manifest) -> list[tuple[KeyPath, Output]]:
+    """The outputs, each with the path of its table."""
+    if isinstance(manifest.output, Output):
+        return [(("output",), manifest.output)]
+    return [(("output", i), output) for i, output in enumerate(manifest.output)]
 
 
 def check_manifest(manifest: Manifest, outline: Outline) -> None:
@@ -44,9 +54,11 @@ def check_manifest(manifest: Manifest, outline: Outline) -> None:
             raise outline.error(
                 "no-delta", (key, "source"), "there is no delta", hint='use source = "base"'
             )
-    _check_output(manifest.output, outline)
+    for path, output in outputs(manifest):
+        _check_output(output, path, manifest, outline)
+    _check_outputs(manifest, outline)
     _check_copy(manifest, outline)
-    _check_as_is(manifest, outline)
+    check_whole_files(manifest, inputs(manifest), outputs(manifest), outline)
 
 
 def _check_input(side: Base | Delta, path: KeyPath, outline: Outline) -> None:
@@ -132,29 +144,76 @@ def _check_tokenizer(tokenizer: Tokenizer, outline: Outline) -> None:
         )
 
 
-def _check_output(output: Output, outline: Outline) -> None:
+def _check_output(output: Output, path: KeyPath, manifest: Manifest, outline: Outline) -> None:
     if output.max_shard_bytes is not None and output.max_shard_bytes > MAX_INTEGER:
         raise outline.error(
             "bad-value",
-            ("output", "max_shard_size"),
+            (*path, "max_shard_size"),
             "the size is out of range",
             expected=f"at most {MAX_INTEGER} bytes",
         )
-    names: list[tuple[str, KeyPath]] = [(n, ("output", "files", n)) for n in output.files]
-    copied: list[tuple[str, KeyPath]] = [
-        (n, ("output", "copy", i)) for i, n in enumerate(output.copy)
-    ]
+    if output.format == "gguf":
+        _check_gguf(output, path, manifest, outline)
+    elif output.type is not None:
+        raise outline.error(
+            "no-effect",
+            (*path, "type"),
+            "has no effect with safetensors, whose element type is dtype",
+            expected='format = "gguf"',
+        )
+
+
+def _check_gguf(output: Output, path: KeyPath, manifest: Manifest, outline: Outline) -> None:
+    if output.type is None:
+        raise outline.error(
+            "missing-key",
+            path,
+            'the key "type" is missing',
+            hint='say how the matrices are stored, for example type = "Q8_0"',
+        )
+    if output.max_shard_size is not None:
+        raise outline.error(
+            "no-effect",
+            (*path, "max_shard_size"),
+            "has no effect on a GGUF file, which is one file",
+        )
+    if manifest.tokenizer is None:
+        raise outline.error(
+            "gguf-tokenizer",
+            path,
+            "a GGUF file holds the vocabulary, and nothing says whose",
+            hint='add [tokenizer] with source = "base" or "delta"',
+        )
+
+
+def _check_outputs(manifest: Manifest, outline: Outline) -> None:
+    """What concerns all outputs: they write into one directory."""
+    kinds: dict[tuple[str, str | None], int] = {}
+    names: list[tuple[str, KeyPath]] = []
+    copied: list[tuple[str, KeyPath]] = []
+    for i, (path, output) in enumerate(outputs(manifest)):
+        if kinds.setdefault((output.format, output.type), i) != i:
+            raise outline.error(
+                "two-outputs", path, "two outputs would write the same files", got=output.format
+            )
+        names += [(n, (*path, "files", n)) for n in output.files]
+        copied += [(n, (*path, "copy", i)) for i, n in enumerate(output.copy)]
     for name, path in names + copied:
         _refuse_path(output_name_fault(name), name, path, outline)
     _check_collisions(copied, outline)
     # A copied file may also be pinned as an output: the same name is then no collision.
-    _check_collisions(names + [(n, p) for n, p in copied if n not in output.files], outline)
+    pinned = {name for name, _ in names}
+    _check_collisions(names + [(n, p) for n, p in copied if n not in pinned], outline)
 
 
 def _check_copy(manifest: Manifest, outline: Outline) -> None:
     source = manifest.side(manifest.files_source)
-    for i, name in enumerate(manifest.output.copy):
-        path: KeyPath = ("output", "copy", i)
+    listed = [
+        ((*path, "copy", i), name)
+        for path, output in outputs(manifest)
+        for i, name in enumerate(output.copy)
+    ]
+    for path, name in listed:
         if _WEIGHTS.fullmatch(name):
             raise outline.error(
                 "reserved-name",
@@ -175,43 +234,3 @@ def _not_listed(
         f"{quote(name)} is not among the files of the {which}",
         hint=nearest(name, source.files) or f"list it under [{which}.files]",
     )
-
-
-def _check_as_is(manifest: Manifest, outline: Outline) -> None:
-    """Files that are XORed whole: nothing that concerns tensors has an effect."""
-    if manifest.output.format != "as-is":
-        return
-    for path, used in _without_effect(manifest):
-        if used:
-            raise outline.error(
-                "no-effect",
-                path,
-                "has no effect on files that are written as they are",
-                expected='a manifest without it, or another output.format than "as-is"',
-            )
-    names = [(name, ("delta", 0, "files", name)) for name in manifest.delta[0].files]
-    for name, path in names:
-        fault = output_name_fault(name) or ("is in a directory" if "/" in name else None)
-        _refuse_path(fault, name, path, outline)
-        if manifest.base.files and name not in manifest.base.files:
-            raise outline.error(
-                "no-base-file",
-                path,
-                f"the base lists no file {quote(name)} to XOR it with",
-                hint="list it under [base.files], or leave it out of [delta.files]",
-            )
-
-
-def _without_effect(manifest: Manifest) -> list[tuple[KeyPath, bool]]:
-    """Keys that only tensors need, and whether they are used."""
-    output = manifest.output
-    return [
-        (("tokenizer",), manifest.tokenizer is not None),
-        (("config",), manifest.config is not None),
-        *(((*path, "format"), side.format != "auto") for path, side in inputs(manifest)),
-        (("output", "dtype"), output.dtype is not None),
-        (("output", "max_shard_size"), output.max_shard_size is not None),
-        (("output", "nonfinite"), output.nonfinite != "error"),
-        (("output", "weights"), output.weights is not None),
-        (("output", "copy"), bool(output.copy)),
-    ]

@@ -4,7 +4,7 @@
   a list, never both.
 - A key without effect is an error, not a surprise: ``pad`` belongs to an addition, and so on.
 - A preset is for deltas of one kind; ``merge`` is for adapters.
-- Files that are XORed whole have neither rules of tensors nor company.
+- Files that are XORed whole have no rules of tensors.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ def check_rules(manifest: Manifest, outline: Outline) -> None:
                 hint=f"the presets are {', '.join(_presets_for(delta.kind))}",
             )
         _check_kind(manifest, i, outline)
-    _check_xor_file(manifest, outline)
 
 
 def _presets_for(kind: str) -> list[str]:
@@ -90,7 +89,7 @@ def _check_choice(
 
 def _check_rule(rule: Rule, path: KeyPath, outline: Outline) -> None:
     for key, used, ops in (
-        ("pad", rule.pad is not None, ("add",)),
+        ("pad", rule.pad is not None, ("add",) if rule.pad == "mean" else ("add", "xor")),
         ("compute", rule.compute is not None, ("add", "merge")),
         ("on_shape_mismatch", rule.on_shape_mismatch != "error", ("add", "xor")),
     ):
@@ -133,23 +132,3 @@ def _has_lora(manifest: Manifest, chosen: Delta | Apply) -> bool:
         delta.kind == "lora" and rules_of(manifest, i) is chosen
         for i, delta in enumerate(manifest.delta)
     )
-
-
-def _check_xor_file(manifest: Manifest, outline: Outline) -> None:
-    """One delta of whole files, and files as they are for an output: each needs the other."""
-    whole = [i for i, delta in enumerate(manifest.delta) if delta.kind == "xor-file"]
-    as_is = manifest.output.format == "as-is"
-    if whole and not as_is:
-        raise outline.error(
-            "xor-file-output",
-            ("delta", whole[0], "kind"),
-            "files that are XORed whole are written as they are",
-            expected='format = "as-is" in [output]',
-        )
-    if as_is and (not whole or len(manifest.delta) > 1):
-        raise outline.error(
-            "xor-file-output",
-            ("output", "format"),
-            "only files that are XORed whole are written as they are",
-            expected='one [[delta]], of kind = "xor-file"',
-        )

@@ -73,7 +73,7 @@ def companions(manifest: Manifest, path: KeyPath) -> tuple[list[str], list[str]]
         optional += CONFIG_FILES
     if path == tables[manifest.files_source]:
         optional += TOKENIZER_FILES if manifest.tokenizer is not None else ()
-        required += manifest.output.copy
+        required += manifest.copy
     return optional, required
 
 

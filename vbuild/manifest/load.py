@@ -18,6 +18,7 @@ import tomli
 
 from vbuild.errors import InvalidInput, NotLocked
 from vbuild.files import read_small
+from vbuild.formats.registry import holds_weights
 from vbuild.manifest.check import check_manifest, inputs
 from vbuild.manifest.check_rules import preset_of, rules_of
 from vbuild.manifest.explain import convert
@@ -157,12 +158,19 @@ def unpinned(manifest: Manifest) -> list[str]:
 
 
 def unpinned_paths(manifest: Manifest) -> list[KeyPath]:
-    """As :func:`unpinned`; an input without any files counts as one."""
+    """As :func:`unpinned`; an input without any files counts as one.
+
+    Where an input's weights are pinned, its weight files are.
+    """
     paths: list[KeyPath] = []
     for path, side in inputs(manifest):
-        if not side.files:
+        if not side.files and side.weights is None:
             paths.append((*path, "files"))
-        paths += [(*path, "files", n) for n, pin in side.files.items() if pin.sha256 is None]
+        paths += [
+            (*path, "files", n)
+            for n, pin in side.files.items()
+            if pin.sha256 is None and (side.weights is None or not holds_weights(n))
+        ]
     tokenizer = manifest.tokenizer
     if tokenizer is not None and tokenizer.tokens is not None and tokenizer.tokens_sha256 is None:
         paths.append(("tokenizer", "tokens_sha256"))

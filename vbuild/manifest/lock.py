@@ -19,7 +19,7 @@ from pathlib import Path
 from vbuild.digest import digest_mismatch, size_mismatch
 from vbuild.errors import InvalidInput, NotLocked, VbuildError
 from vbuild.files import Identity, InputFile, changed, os_error, read_small, write_atomic
-from vbuild.formats.registry import HEAD, check_lfs_pointer
+from vbuild.formats.registry import HEAD, check_lfs_pointer, holds_weights
 from vbuild.manifest.check import inputs
 from vbuild.manifest.discover import companions, discover, place_of_directory
 from vbuild.manifest.edit import NewUri, Pin, pinned_text
@@ -114,9 +114,10 @@ def _collect(
     files: list[_File] = []
     uris: list[NewUri] = []
     for (path, side), override in zip(inputs(loaded.manifest), overrides, strict=True):
-        if check and (not side.files or not _is_fixed(side, override)):
+        listed = side.files or side.weights is not None
+        if check and (not listed or not _is_fixed(side, override)):
             continue  # one of the gaps: nothing to compare
-        if not side.files and loaded.manifest.output.format == "as-is":
+        if not side.files and any(o.format == "as-is" for o in loaded.manifest.outputs):
             raise InvalidInput(
                 "weights-unclear",
                 "which files are XORed is for you to say: nothing in them tells",
@@ -125,7 +126,7 @@ def _collect(
             )
         repository = repository_of(side.uri, override)
         if repository is None:
-            files += _local(loaded, path, side, override)
+            files += _local(loaded, path, side, override, check)
             continue
         found = look_up(loaded.manifest, path, side, repository)
         if found.repository != repository:
@@ -145,14 +146,17 @@ def _collect(
 
 
 def _local(
-    loaded: LoadedManifest, path: KeyPath, side: Base | Delta, override: Path | None
+    loaded: LoadedManifest, path: KeyPath, side: Base | Delta, override: Path | None, check: bool
 ) -> list[_File]:
     option = "--base" if path == ("base",) else "--delta"
     source = resolve(side.uri, loaded.path.parent, override, option=option)
     names = sorted(side.files)
-    if not names:
+    if not names and not (check and side.weights is not None):
         place = place_of_directory(source.directory)
         names = discover(place, side.format, *companions(loaded.manifest, path))
+    if side.weights is not None:  # the weights are pinned already, whatever files they are in
+        unpinned = {n for n in names if holds_weights(n) and _pinned(side, n)[1] is None}
+        names = [n for n in names if n not in unpinned]
     return [_file((*path, "files", n), _pinned(side, n), source.path(n)) for n in names]
 
 

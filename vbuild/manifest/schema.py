@@ -55,9 +55,17 @@ EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
 )
 """What each pattern asks for, in words."""
 
+K_QUANTS: Final = (
+    "Q2_K",
+    *(f"Q3_K{size}" for size in ("", "_S", "_M", "_L")),
+    *(f"Q{bits}_K{size}" for bits in (4, 5) for size in ("", "_S", "_M")),
+    "Q6_K",
+)
+"""llama.cpp's types that no Python package quantizes to."""
+
 LATER: Final[Mapping[tuple[str, str], tuple[str, ...]]] = MappingProxyType(
     {
-        ("Output", "format"): ("gguf",),
+        ("Output", "type"): K_QUANTS,
     }
 )
 """(Struct, key) -> values of manifest version 1 that this version of vbuild cannot build yet.
@@ -118,6 +126,14 @@ class OutputPin(Table, frozen=True, kw_only=True):
 InputFiles = Annotated[
     dict[str, FilePin],
     Meta(min_length=1, description="Every file that the build reads, by relative path."),
+]
+
+WeightsPin = Annotated[
+    Sha256 | None,
+    Meta(
+        description="The weights digest: any container and sharding of these tensors will do, and "
+        "the weight files need no digests of their own."
+    ),
 ]
 
 
@@ -186,6 +202,7 @@ class Base(Table, frozen=True, kw_only=True):
 
     uri: Uri
     format: ContainerFormat = "auto"
+    weights: WeightsPin = None
     files: InputFiles = {}
 
 
@@ -201,6 +218,7 @@ class Delta(Table, frozen=True, kw_only=True):
             "files to XOR with the base's."
         ),
     ] = "dense"
+    weights: WeightsPin = None
     files: InputFiles = {}
     preset: PresetName | None = None
     rule: Rules | None = None
@@ -250,9 +268,13 @@ class Output(Table, frozen=True, kw_only=True):
     """How the result is written, and what it must be."""
 
     format: Annotated[
-        Literal["safetensors", "as-is"],
+        Literal["safetensors", "gguf", "as-is"],
         Meta(description="The container format; as-is: the files of an xor-file delta."),
     ] = "safetensors"
+    type: Annotated[
+        Literal["F16", "BF16", "F32", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"] | None,
+        Meta(description="How a GGUF file stores its matrices."),
+    ] = None
     dtype: Annotated[
         ElementType | None, Meta(description="Element type of the result; default: the base's.")
     ] = None
@@ -286,11 +308,21 @@ class Manifest(Table, frozen=True, kw_only=True):
     apply: Apply | None = None
     tokenizer: Tokenizer | None = None
     config: Config | None = None
-    output: Output = Output()
+    output: Output | Annotated[tuple[Output, ...], Meta(min_length=1)] = Output()
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """``output`` as a tuple, however it was written."""
+        return (self.output,) if isinstance(self.output, Output) else self.output
+
+    @property
+    def copy(self) -> tuple[str, ...]:
+        """The files that any of the outputs copies."""
+        return tuple(name for output in self.outputs for name in output.copy)
 
     @property
     def files_source(self) -> Side:
-        """Whose tokenizer files and ``output.copy`` files are copied."""
+        """Whose tokenizer files and ``output.copy`` files are taken."""
         return "base" if self.tokenizer is None else self.tokenizer.source
 
     @property

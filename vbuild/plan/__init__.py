@@ -2,9 +2,10 @@
 
 - A pure function of headers: it reads no data, opens nothing for writing, and gives the same plan
   on every machine.
-- The parts, in order: :mod:`claim` (rules to recipes), :mod:`layout` (recipes to files),
-  :mod:`lower` (recipes to segments), :mod:`order` (who hashes what); :mod:`whole_files` is the
-  other way to segments, for deltas of files.
+- The parts, in order: :mod:`claim` (rules to recipes), :mod:`containers` (recipes to files, for
+  every output), :mod:`lower` (recipes to segments), :mod:`order` (who hashes what);
+  :mod:`whole_files` is the other way to segments, for deltas of files.
+- Claiming is a step of its own, as what a container is made with may depend on the recipes.
 """
 
 from __future__ import annotations
@@ -15,28 +16,33 @@ from dataclasses import dataclass
 
 from vbuild.errors import InvalidInput
 from vbuild.formats import Checkpoint
-from vbuild.formats.index import index_json
-from vbuild.formats.safetensors import header
 from vbuild.plan.claim import Ruleset, claim
-from vbuild.plan.layout import layout
+from vbuild.plan.containers import Container, WeightFile
 from vbuild.plan.lower import Draft, FileRef, lower
 from vbuild.plan.order import InputLayout, Program, finish, unhashed
 from vbuild.plan.recipe import Recipe, copied
 from vbuild.plan.whole_files import xor_drafts
-from vbuild.tensors import DType, Tensor
+from vbuild.tensors import Tensor
 
 __all__ = [
-    "INDEX_NAME",
+    "Claimed",
     "FileRef",
     "OutputFile",
     "Plan",
     "Request",
+    "claim_tensors",
     "copy_program",
     "make_file_plan",
     "make_plan",
 ]
 
-INDEX_NAME = "model.safetensors.index.json"
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What the rules make of base and deltas: all output tensors by name, and warnings."""
+
+    recipes: Mapping[str, Recipe]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +50,19 @@ class Request:
     """What a plan is made from.
 
     ``inputs`` has every weight file (and any other input that is too large for memory) with the
-    ranges that reading its header looked at; ``rulesets`` has one entry per delta.
+    ranges that reading its header looked at; ``outputs`` the containers, of which each holds the
+    whole model.
     """
 
+    claimed: Claimed
     base: Checkpoint
-    deltas: tuple[Checkpoint, ...]
-    rulesets: tuple[Ruleset, ...]
     inputs: Mapping[FileRef, InputLayout]
-    output_dtype: DType | None = None
-    max_shard_size: int | None = None
-    allow_nonfinite: bool = False
+    outputs: tuple[Container, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A weight file to be written, and the program that makes it.
+    """A weight file to be written, the program that makes it, and which output it belongs to.
 
     ``recipes`` is empty for a file that is made as a whole.
     """
@@ -67,6 +71,7 @@ class OutputFile:
     size: int
     program: Program
     recipes: tuple[Recipe, ...]
+    container: int
 
     @property
     def digest(self) -> str:
@@ -78,19 +83,16 @@ class OutputFile:
 class Plan:
     """Everything that a build does to weights.
 
-    ``rest`` hashes input files that no output uses; ``index`` is the shard index (None for a single
-    file); ``warnings`` are for the user.
+    ``recipes`` has every tensor of the model by name, as the rules made it; ``rest`` hashes input
+    files that no output uses; ``others`` are the containers' files without weights (the shard
+    index), by name; ``warnings`` are for the user.
     """
 
+    recipes: Mapping[str, Recipe]
     outputs: tuple[OutputFile, ...]
     rest: Program | None
-    index: bytes | None
+    others: Mapping[str, bytes]
     warnings: tuple[str, ...]
-
-    @property
-    def recipes(self) -> dict[str, Recipe]:
-        """Every output tensor by name."""
-        return {r.name: r for output in self.outputs for r in output.recipes}
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -112,25 +114,38 @@ class Plan:
         return inputs + self.output_bytes
 
 
-def make_plan(request: Request) -> Plan:
-    """The plan for ``request``; InvalidInput where a rule cannot be applied (see :mod:`claim`)."""
-    recipes, warnings = claim(
-        request.base.tensors,
-        [{**delta.tensors, **delta.updates} for delta in request.deltas],
-        request.rulesets,
-        request.output_dtype,
-    )
+def claim_tensors(
+    base: Checkpoint, deltas: Sequence[Checkpoint], rulesets: Sequence[Ruleset]
+) -> Claimed:
+    """What the rules make of ``base`` and ``deltas``; ``rulesets`` has one entry per delta.
+
+    InvalidInput where a rule cannot be applied (see :mod:`claim`), or nothing is left.
+    """
+    changes = [{**delta.tensors, **delta.updates} for delta in deltas]
+    recipes, warnings = claim(base.tensors, changes, rulesets, None)
     if not recipes:
         raise InvalidInput("nothing-to-build", "the rules leave no tensor for the output")
-    files = layout(recipes, request.base, request.max_shard_size)
-    drafts = [_draft(recipes_of_file) for _, recipes_of_file in files]
-    programs = finish(drafts, request.inputs, allow_nonfinite=request.allow_nonfinite)
+    return Claimed(recipes, tuple(warnings))
+
+
+def make_plan(request: Request) -> Plan:
+    """The plan for ``request``; InvalidInput where a container cannot hold the tensors."""
+    recipes = request.claimed.recipes
+    contents = [output.contents(recipes, request.base) for output in request.outputs]
+    files = [(i, file) for i, found in enumerate(contents) for file in found.files]
+    drafts = [_draft(file, request.outputs[i].allow_nonfinite) for i, file in files]
+    programs = finish(drafts, request.inputs)
     outputs = tuple(
-        OutputFile(name, _size(made), program, made)
-        for (name, made), program in zip(files, programs, strict=False)
+        OutputFile(file.name, file.size, program, file.recipes, i)
+        for (i, file), program in zip(files, programs, strict=False)
     )
-    rest = programs[len(files)] if len(programs) > len(files) else None
-    return Plan(outputs, rest, _index(outputs), tuple(warnings))
+    return Plan(
+        recipes,
+        outputs,
+        programs[len(files)] if len(programs) > len(files) else None,
+        {name: data for found in contents for name, data in sorted(found.others.items())},
+        (*request.claimed.warnings, *(text for found in contents for text in found.warnings)),
+    )
 
 
 def make_file_plan(inputs: Mapping[FileRef, InputLayout]) -> Plan:
@@ -141,13 +156,13 @@ def make_file_plan(inputs: Mapping[FileRef, InputLayout]) -> Plan:
     drafts = xor_drafts(inputs)
     if not drafts:
         raise InvalidInput("nothing-to-build", "the delta has no file")
-    programs = finish(list(drafts.values()), inputs, allow_nonfinite=False)
+    programs = finish(list(drafts.values()), inputs)
     outputs = tuple(
-        OutputFile(name, inputs[FileRef(1, name)].size, program, ())
+        OutputFile(name, inputs[FileRef(1, name)].size, program, (), 0)
         for name, program in zip(drafts, programs, strict=False)
     )
     rest = programs[len(drafts)] if len(programs) > len(drafts) else None
-    return Plan(outputs, rest, None, ())
+    return Plan({}, outputs, rest, {}, ())
 
 
 def copy_program(tensors: Sequence[Tensor], sizes: Mapping[str, int]) -> Program:
@@ -161,25 +176,11 @@ def copy_program(tensors: Sequence[Tensor], sizes: Mapping[str, int]) -> Program
     return unhashed(draft, {ref: InputLayout(sizes[ref.file], ()) for ref in draft.files})
 
 
-def _header(recipes: Sequence[Recipe]) -> bytes:
-    return header([(r.name, r.dtype, r.shape) for r in recipes])
-
-
-def _size(recipes: Sequence[Recipe]) -> int:
-    return len(_header(recipes)) + sum(r.nbytes for r in recipes)
-
-
-def _draft(recipes: Sequence[Recipe]) -> Draft:
-    draft = Draft()
-    draft.store_bytes(_header(recipes))
-    for recipe in recipes:
+def _draft(file: WeightFile, allow_nonfinite: bool) -> Draft:
+    draft = Draft(allow_nonfinite=allow_nonfinite)
+    draft.store_bytes(file.header)
+    for recipe in file.recipes:
         lower(draft, recipe)
+        if file.padding(recipe):
+            draft.store_bytes(bytes(file.padding(recipe)))
     return draft
-
-
-def _index(outputs: Sequence[OutputFile]) -> bytes | None:
-    if len(outputs) == 1:
-        return None
-    weight_map = {r.name: output.name for output in outputs for r in output.recipes}
-    total = sum(r.nbytes for output in outputs for r in output.recipes)
-    return index_json(weight_map, total)

@@ -56,13 +56,17 @@ def claim(
         state, unused = _apply(state, group, delta, ruleset.rules)
         if ruleset.warn_unused:
             warnings += [f"the pattern {pattern!r} claims no tensor" for pattern in unused]
-    recipes = {}
-    for name in sorted(state):
-        recipe = state[name]
-        if output_dtype is not None and recipe.dtype.is_arithmetic:
-            recipe = replace(recipe, dtype=output_dtype)
-        recipes[name] = recipe
-    return recipes, warnings
+    return as_type({name: state[name] for name in sorted(state)}, output_dtype), warnings
+
+
+def as_type(recipes: Mapping[str, Recipe], dtype: DType | None) -> dict[str, Recipe]:
+    """``recipes`` with results of ``dtype``, where they are numbers; None changes nothing."""
+    return {
+        name: recipe
+        if dtype is None or not recipe.dtype.is_arithmetic
+        else replace(recipe, dtype=dtype)
+        for name, recipe in recipes.items()
+    }
 
 
 def _apply(

@@ -24,6 +24,7 @@ from vbuild.table import (
     CHAIN,
     FACTORS,
     NOTHING,
+    RANK,
     Layout,
     Op,
     Operand,
@@ -31,6 +32,7 @@ from vbuild.table import (
     Segment,
     dense,
     joint_dims,
+    result_code,
     type_code,
 )
 from vbuild.tensors import DType, JoinedSpec, TensorSpec
@@ -59,6 +61,7 @@ class Draft:
     prefixes: list[bytes] = field(default_factory=list)
     literals: bytearray = field(default_factory=bytearray)
     parts: list[Part] = field(default_factory=list)
+    allow_nonfinite: bool = False
 
     def source(self, ref: FileRef) -> int:
         """The index of ``ref``, added if it is new."""
@@ -79,7 +82,7 @@ class Draft:
         return Operand.of_parts(kind, first, len(parts), scale)
 
     def store_bytes(self, data: bytes) -> None:
-        """Add a segment that writes ``data`` (a file's header)."""
+        """Add a segment that writes ``data`` (a file's header, or padding)."""
         offset = self.literal(data)
         operand, dims = dense(Operand.LITERAL, offset, offset + len(data))
         self.segments.append(Segment(Op.COPY, dims, operand, BYTES, BYTES))
@@ -146,7 +149,7 @@ def _run(
 ) -> None:
     """One chain of segments. The operands of all steps share dimensions, as a chain has to."""
     dims, operands = _operands(draft, recipe, terms, shape)
-    chain = _chain(band, recipe.dtype)
+    chain = _chain(band, recipe.rounded or recipe.dtype, recipe.dtype)
     for what, got, most in (
         ("too many steps make this tensor", len(chain), CHAIN),
         ("the low-rank updates of this tensor are too large", _factors(terms, dims[-1]), FACTORS),
@@ -160,6 +163,15 @@ def _run(
         a = next(rest) if i == 0 else Operand(Operand.PREVIOUS)
         b = next(rest) if link.step is not None else NOTHING
         draft.segments.append(link.segment(dims, a, b, tensor))
+        _type_parts(draft, draft.segments[-1])
+
+
+def _type_parts(draft: Draft, segment: Segment) -> None:
+    """Give parts that are joined the type that the segment takes them as: XOR takes raw items."""
+    for operand, code in ((segment.a, segment.a_type), (segment.b, segment.b_type)):
+        if operand.source == Operand.JOINED:
+            for i in range(operand.offset, operand.offset + operand.tag):
+                draft.parts[i] = replace(draft.parts[i], type=code)
 
 
 def _operands(
@@ -246,11 +258,15 @@ def _operand(
 
 def _matrix(draft: Draft, group: int, spec: TensorSpec, first_row: int, rows: int) -> Part:
     """Rows of a two-dimensional tensor as a part."""
+    extents, strides = spec.layout
+    if not spec.dims:
+        extents = (rows, spec.shape[1])
+    padding = RANK - len(extents)
     return Part(
         draft.source(FileRef(group, spec.file)),
         _row_offset(spec, first_row),
-        (1, 1, rows, spec.shape[1]),
-        (0, 0, *(s * spec.dtype.itemsize for s in spec.strides)),
+        (*(1,) * padding, *extents),
+        (*(0,) * padding, *(s * spec.dtype.itemsize for s in strides)),
         type_code(spec.dtype),
     )
 
@@ -273,8 +289,9 @@ class _Link:
 
     def segment(self, dims: tuple[int, ...], a: Operand, b: Operand, tensor: int) -> Segment:
         if self.step is None:
-            types = type_code(self.before), type_code(self.after)
-            return Segment(Op.COPY, dims, a, *types, tensor=tensor)
+            same = self.before is self.after
+            after = type_code(self.after) if same else result_code(self.after)
+            return Segment(Op.COPY, dims, a, type_code(self.before), after, tensor=tensor)
         raw = self.step.op is Op.XOR
         compute = None if raw else self.step.compute
         return Segment(
@@ -290,15 +307,21 @@ class _Link:
         )
 
 
-def _chain(band: Band, target: DType) -> list[_Link]:
-    """The links from the band's start to ``target``.
+def _chain(band: Band, rounded: DType, target: DType) -> list[_Link]:
+    """The links from the band's start to ``target``, by way of ``rounded``.
 
     An arithmetic step leaves its result in the type that comes next: the one that a following XOR
-    combines, ``target`` after the last step, and its own compute type before more arithmetic. XOR
-    and a bare copy need a conversion of their own.
+    combines, its own compute type before more arithmetic, and ``rounded`` after the last step;
+    that is ``target`` if the step rounds to ``rounded`` anyhow. XOR, a bare copy and blocks need
+    a conversion of their own. A DIFF comes last, and takes what would have been stored.
     """
+    if band.steps and band.steps[-1].op is Op.DIFF:
+        made = _chain(replace(band, steps=band.steps[:-1]), rounded, target)
+        bare = len(made) == 1 and made[0].step is None and made[0].before is target
+        return [*([] if bare else made), _Link(target, target, band.steps[-1])]
     links: list[_Link] = []
     current = band.start.dtype
+    stored = False
     for step, following in zip_longest(band.steps, band.steps[1:]):
         after = current if step.compute is None else step.compute
         if step.op is Op.XOR:
@@ -306,11 +329,14 @@ def _chain(band: Band, target: DType) -> list[_Link]:
                 links.append(_Link(current, after, None))
             current = after
         elif following is None:
-            after = target
+            stored = after is rounded and not target.is_block
+            after = target if stored else rounded
         elif following.op is Op.XOR and following.compute is not None:
             after = following.compute
         links.append(_Link(current, after, step))
         current = after
-    if not links or current is not target:
-        links.append(_Link(current, target, None))
-    return links
+    for wanted in () if stored else (rounded, target):
+        if current is not wanted:
+            links.append(_Link(current, wanted, None))
+        current = wanted
+    return links or [_Link(current, target, None)]

@@ -90,7 +90,6 @@ def finish(
     drafts: Sequence[Draft],
     inputs: Mapping[FileRef, InputLayout],
     *,
-    allow_nonfinite: bool,
     used: Iterable[Range] = (),
 ) -> list[Program]:
     """Programs of all drafts, in order; then one without output, if files are left over.
@@ -115,8 +114,7 @@ def finish(
     ordered = {ref for mode in modes for ref in mode if mode[ref] is Mode.ORDERED}
     ranges = _ranges(uses, ordered, used)
     programs = [
-        _program(draft, uses[i], modes[i], inputs, ranges, allow_nonfinite)
-        for i, draft in enumerate(drafts)
+        _program(draft, uses[i], modes[i], inputs, ranges) for i, draft in enumerate(drafts)
     ]
     unused = [ref for ref in sorted(inputs) if not users[ref]]
     if unused:
@@ -124,13 +122,13 @@ def finish(
         for ref in unused:
             draft.source(ref)
         walked = dict.fromkeys(unused, Mode.WALKED)
-        programs.append(_program(draft, {}, walked, inputs, ranges, allow_nonfinite))
+        programs.append(_program(draft, {}, walked, inputs, ranges))
     return programs
 
 
 def unhashed(draft: Draft, inputs: Mapping[FileRef, InputLayout]) -> Program:
     """The program of a draft whose inputs nobody hashes."""
-    return _program(draft, {}, {}, inputs, {}, allow_nonfinite=False)
+    return _program(draft, {}, {}, inputs, {})
 
 
 def _ranges(
@@ -200,7 +198,6 @@ def _program(
     modes: Mapping[FileRef, Mode],
     inputs: Mapping[FileRef, InputLayout],
     ranges: Mapping[FileRef, Sequence[tuple[int, int]]],
-    allow_nonfinite: bool,
 ) -> Program:
     """Number the tensors' prefixes and the regions, insert the hash-only segments, and freeze."""
     prefixes = tuple((draft.literal(prefix), len(prefix)) for prefix in draft.prefixes)
@@ -232,7 +229,7 @@ def _program(
         segments=(*segments, *after),
         tensors=prefixes,
         literals=bytes(draft.literals),
-        allow_nonfinite=allow_nonfinite,
+        allow_nonfinite=draft.allow_nonfinite,
         regions=tuple(regions),
         parts=tuple(tags.parts),
     )

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
 
 from vbuild.table import Op
 from vbuild.tensors import DType, Tensor, TensorSpec
 
-__all__ = ["Band", "Mean", "Product", "Recipe", "Step", "View", "Zeros", "copied"]
+__all__ = ["Band", "Mean", "Product", "Recipe", "Step", "View", "Zeros", "as_type", "copied"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +97,18 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one output tensor is made. ``rule`` tells a reader which rules claimed it."""
+    """How one output tensor is made. ``rule`` tells a reader which rules claimed it.
+
+    ``dtype`` is the type in the output; ``rounded`` the one that the result has before it is stored
+    as that (None: it is the same).
+    """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
     bands: tuple[Band, ...]
     rule: str = ""
+    rounded: DType | None = None
 
     @property
     def rows(self) -> int:
@@ -112,10 +118,20 @@ class Recipe:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor in the output."""
-        return prod(self.shape) * self.dtype.itemsize
+        return self.dtype.size_of(prod(self.shape))
 
 
 def copied(group: int, spec: Tensor, rule: str = "copy") -> Recipe:
     """The recipe that takes a tensor as it is."""
     rows = spec.shape[0] if spec.shape else 1
     return Recipe(spec.name, spec.dtype, spec.shape, (Band(0, rows, View(group, spec)),), rule)
+
+
+def as_type(recipes: Mapping[str, Recipe], dtype: DType | None) -> dict[str, Recipe]:
+    """``recipes`` with results of ``dtype``, where they are numbers; None changes nothing."""
+    return {
+        name: recipe
+        if dtype is None or not recipe.dtype.is_arithmetic
+        else replace(recipe, dtype=dtype)
+        for name, recipe in recipes.items()
+    }

@@ -29,7 +29,7 @@ def opening(manifest: Manifest, pending: Pending) -> Iterator[Line]:
 def lines(fetched: Sequence[Fetched]) -> Iterator[Line]:
     """A line per file, then how many there are."""
     if not fetched:
-        yield line("nothing to download: no input is an hf:// one")
+        yield line("nothing to download: every input is on this machine")
         return
     for file in fetched:
         status = file.status if file.status == "cached" else styled(file.status, "good")

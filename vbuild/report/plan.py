@@ -179,7 +179,7 @@ def _rule_text(rule: Rule) -> str:
 def _groups(prepared: Prepared) -> tuple[Group, ...]:
     counts: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
-    for recipe in prepared.plan.recipes.values():
+    for recipe in (r for output in prepared.plan.outputs for r in output.recipes):
         key = (recipe.rule, recipe.dtype.code)
         counts[key] += 1
         sizes[key] += recipe.nbytes
@@ -194,7 +194,7 @@ def _dropped(prepared: Prepared) -> tuple[str, ...]:
 
 def _outputs(prepared: Prepared) -> tuple[Output, ...]:
     weights = [Output(o.name, o.size, len(o.recipes) or None) for o in prepared.plan.outputs]
-    others = [Output(n, len(data), None) for n, data in prepared.side_files.files.items()]
+    others = [Output(n, len(data), None) for n, data in prepared.side_files.items()]
     return tuple(sorted([*weights, *others], key=lambda output: output.name))
 
 

@@ -144,9 +144,8 @@ def inputs_status(verdict: InputsVerdict) -> int:
 
 
 def inputs_hint(verdict: InputsVerdict) -> str | None:
-    """What the first problem says to do."""
-    problems = [item.problem for item in verdict.inputs if item.problem is not None]
-    return problems[0].hint if problems else None
+    """What to do about the first input for which that is known."""
+    return next((item.hint for item in verdict.inputs if not item.ok and item.hint), None)
 
 
 def inputs_lines(verdict: InputsVerdict, *, problems_only: bool = False) -> Iterator[Line]:

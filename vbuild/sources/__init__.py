@@ -52,6 +52,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     }
 )
 
+_PAGE = re.compile(r"//(?:huggingface|hf)\.co/([^/@]+/[^/@]+)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.+)", re.DOTALL)
 
 
@@ -90,15 +91,18 @@ def check_uri(uri: str, where: str | None = None) -> tuple[str, str]:
     if scheme not in SCHEMES:
         known = sorted(SCHEMES)
         near = difflib.get_close_matches(scheme.lower(), known, n=1)
+        hint = "download it and write its directory as file:PATH"
+        if near:
+            hint = f"did you mean {near[0]}:?"
+        elif page := _PAGE.match(rest):
+            hint = f"a repository of the Hub is written hf://{page[1]}"
         raise InvalidInput(
             "unknown-scheme",
             "unknown URI scheme",
             where=where,
             expected=" or ".join(f"{name}:" for name in known),
             got=f"{scheme}:",
-            hint=f"did you mean {near[0]}:?"
-            if near
-            else "download it and write its directory as file:PATH",
+            hint=hint,
         )
     SCHEMES[scheme].check(rest, where)
     return scheme, rest

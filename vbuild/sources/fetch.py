@@ -9,12 +9,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -23,7 +26,7 @@ from vbuild.digest import watched
 from vbuild.errors import Interrupted, Unavailable, VbuildError
 from vbuild.progress import POLL_SECONDS, Progress, Silence
 from vbuild.sources.hub import Repository
-from vbuild.sources.hub_cache import cache_directory, snapshot
+from vbuild.sources.hub_cache import blobs, cache_directory, snapshot, unfinished
 from vbuild.sources.wanted import Listing, Wanted
 
 __all__ = ["Fetched", "Pending", "fetch_files", "list_repository"]
@@ -67,9 +70,29 @@ class _Count:
             self.done += count
 
 
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """For the import of the client; Unavailable (``hub-client``) where that fails.
+
+    The client reads its settings then, and prints what it has to say about them, even to standard
+    output.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ImportError, ValueError) as e:
+        raise Unavailable(
+            "hub-client",
+            f"the client of the Hub cannot be loaded: {e}",
+            hint="look at the variables that begin with HF_, or install huggingface_hub again",
+        ) from e
+
+
 def list_repository(repository: Repository) -> Listing:
     """What the Hub has in ``repository``; Unavailable where it does not say."""
-    from vbuild.sources.hub_client import list_files, quiet
+    with _loading():
+        from vbuild.sources.hub_client import list_files, quiet
 
     with quiet():
         return list_files(repository)
@@ -97,7 +120,7 @@ def fetch_files(
         pending = Pending(tuple(unique.values()), sum(w.size or 0 for w in unique.values()), cache)
         if on_start is not None:
             on_start(pending)
-        _check_space(pending)
+        _check_space(pending, refetch)
         _download_all(pending, refetch, progress or Silence())
     status: dict[int, Status] = dict.fromkeys(missing, "downloaded")
     status |= dict.fromkeys(damaged, "repaired")
@@ -128,24 +151,42 @@ def _damaged(
     return frozenset(present) - right
 
 
-def _check_space(pending: Pending) -> None:
+def _check_space(pending: Pending, refetch: bool) -> None:
     """Say that the disk is too small before the first byte comes (bad-inputs.md, 27)."""
+    needed = sum(_to_come(w, pending.cache, refetch) for w in pending.files)
     existing = next(p for p in (pending.cache, *pending.cache.parents) if p.exists())
     free = shutil.disk_usage(existing).free
-    if pending.bytes > free:
+    if needed > free:
         raise Unavailable(
             "disk-full",
             "there is not enough room for the downloads",
             where=str(pending.cache),
-            expected=f"{pending.bytes} bytes free",
+            expected=f"{needed} bytes free",
             got=f"{free} bytes",
             hint="free some space, or put the cache on another disk with HF_HUB_CACHE",
         )
 
 
+def _to_come(wanted: Wanted, cache: Path, refetch: bool) -> int:
+    """How many of its bytes are not on the disk yet, at most.
+
+    It is there under its digest, whole (which is believed without ``refetch``) or unfinished; a
+    small file that is not in LFS has another name there, which only the Hub knows.
+    """
+    size = wanted.size or 0
+    blob = blobs(cache, wanted.repository) / (wanted.sha256 or str(wanted.git_sha1))
+    if blob.is_file() and not refetch:
+        return 0
+    try:
+        return max(0, size - unfinished(blob).stat().st_size)
+    except OSError:  # nothing has come yet
+        return size
+
+
 def _download_all(pending: Pending, refetch: bool, progress: Progress) -> None:
     """Download the files on threads; the first error, or the interruption, ends it."""
-    from vbuild.sources.hub_client import download, quiet
+    with _loading():
+        from vbuild.sources.hub_client import download, quiet
 
     tasks: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
     ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()

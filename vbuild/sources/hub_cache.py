@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vbuild.sources.hub import Repository
 
-__all__ = ["blobs", "cache_directory", "snapshot"]
+__all__ = ["blobs", "cache_directory", "snapshot", "unfinished"]
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:
@@ -23,7 +23,8 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
         "HF_HOME",
         os.path.join(environment.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"),  # noqa: PTH118
     )
-    legacy = environment.get("HUGGINGFACE_HUB_CACHE", f"{_expanded(home)}/hub")
+    default = os.path.join(_expanded(home), "hub")  # noqa: PTH118
+    legacy = environment.get("HUGGINGFACE_HUB_CACHE", default)
     return Path(_expanded(environment.get("HF_HUB_CACHE", legacy)))
 
 
@@ -39,6 +40,11 @@ def snapshot(cache: Path, repository: Repository, where: str | None = None) -> P
 def blobs(cache: Path, repository: Repository) -> Path:
     """The directory with the contents of all its commits, each named by its ETag."""
     return _folder(cache, repository) / "blobs"
+
+
+def unfinished(blob: Path) -> Path:
+    """Where ``blob`` is as long as not all of it has come."""
+    return blob.with_name(f"{blob.name}.vbuild.incomplete")
 
 
 def _folder(cache: Path, repository: Repository) -> Path:

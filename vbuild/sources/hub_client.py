@@ -8,8 +8,9 @@
   when it fails, so nothing is left for a later process. What it downloads with, ``http_get``, does
   go on from an offset. So a body goes through ``http_get``, with its retries, redirects and token,
   into a file whose name is always the same (``blobs/ETAG.vbuild.incomplete``). When its digest is
-  right, it is renamed to ``blobs/ETAG``, as the client would do; ``hf_hub_download`` then finds it
-  there and makes the snapshot's link, its references and its tag of the cache itself.
+  right, it is renamed to ``blobs/ETAG`` and linked from the snapshot, as the client would do.
+  ``hf_hub_download`` would ask the Hub once more before it makes the link, and download what that
+  answer says, whatever it is; only where links cannot be, or are not wanted, it makes its copy.
 - ``http_get`` is plain HTTP: Xet, whose package is Rust, is not loaded.
 - The client accepts a corrupt body of the right length (interop.md). Nothing is renamed before its
   digest is the expected one, so no file comes into the cache that is not; and a file that was
@@ -31,6 +32,7 @@ from typing import Any, BinaryIO, Final, TypeVar, cast
 
 from huggingface_hub import (
     HfApi,
+    constants,
     get_hf_file_metadata,
     hf_hub_download,
     hf_hub_url,
@@ -44,7 +46,7 @@ from vbuild.errors import InvalidInput, Unavailable
 from vbuild.files import SMALL_FILE_LIMIT, read_small
 from vbuild.formats.registry import HEAD, check_foreign
 from vbuild.sources.hub import Repository
-from vbuild.sources.hub_cache import blobs, snapshot
+from vbuild.sources.hub_cache import blobs, snapshot, unfinished
 from vbuild.sources.hub_errors import CLIENT_ERRORS, as_error, pause
 from vbuild.sources.partial import Partial
 from vbuild.sources.wanted import Listing, RemoteFile, Wanted, git_blob_sha1
@@ -140,6 +142,8 @@ def list_files(repository: Repository) -> Listing:
         )
         files = {}
         for file in info.siblings or ():
+            if file.rfilename in files:
+                raise ValueError("a file that is listed twice")
             files[file.rfilename] = _listed(file)
         at = repository.at(str(info.sha))
         if not at.is_commit or (repository.is_commit and at != repository):
@@ -223,27 +227,41 @@ def download(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = Partial(
-            folder / f"{remote.etag}.vbuild.incomplete",
-            wanted.label,
-            size=size,
-            advance=advance,
-            stop=stop,
-        )
+        partial = Partial(unfinished(blob), wanted.label, size=size, advance=advance, stop=stop)
         with partial:
             if blob.is_file() and not (replace and wanted.actual(blob) != wanted.expected):
                 partial.discard()
+                advance(blob.stat().st_size)
             else:
                 _fill(partial, wanted, remote.etag if len(remote.etag) == 40 else None, stop)
                 partial.finish(blob)
-                pointer.unlink(missing_ok=True)  # without links it is a copy, of another blob
+            linked = _link(pointer, blob)
     except OSError as e:
         raise as_error(e, wanted.repository, wanted.name) from e
-    return _link(wanted, cache, stop)
+    return pointer if linked else _copy(wanted, cache, stop)
 
 
-def _link(wanted: Wanted, cache: Path, stop: threading.Event) -> Path:
-    """Have the client make the snapshot's entry for a blob that is there."""
+def _link(pointer: Path, blob: Path) -> bool:
+    """Make the snapshot's entry a link to the blob; False, and no entry, where none can be.
+
+    What is there and is something else, a damaged copy or a link to another file, is removed.
+    """
+    with contextlib.suppress(OSError):  # nothing is there, or a link to nothing
+        if pointer.samefile(blob):
+            return True
+    pointer.unlink(missing_ok=True)
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    if constants.HF_HUB_DISABLE_SYMLINKS:
+        return False
+    try:
+        pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+    except OSError:
+        return False
+    return True
+
+
+def _copy(wanted: Wanted, cache: Path, stop: threading.Event) -> Path:
+    """Have the client make the snapshot's entry for a blob that is there, as a copy."""
     path = _patiently(
         lambda: hf_hub_download(
             wanted.repository.id,

@@ -36,6 +36,7 @@ CLIENT_ERRORS: Final = (
     TypeError,
     AttributeError,
     RecursionError,  # of a deeply nested answer
+    ImportError,  # of a package that only some proxies need
 )
 """What a call of the client can raise because of the Hub, the network or the disk."""
 
@@ -86,6 +87,16 @@ def as_error(e: Exception, repository: Repository, file: str | None = None) -> V
         )
     if isinstance(e, httpx2.TransportError):
         return _network(e, where)
+    if isinstance(e, UnicodeEncodeError) and e.encoding == "ascii":  # a header's value
+        what = "the token has characters that no token has"
+        return Unavailable("hub-unauthorized", what, where=where, hint=_LOGIN)
+    if isinstance(e, ImportError) or (isinstance(e, FileNotFoundError) and e.filename is None):
+        return Unavailable(
+            "hub-client",
+            f"the client of the Hub cannot work: {_line(e)}",
+            where=where,
+            hint="look at the proxy's variables, SSL_CERT_FILE and SSL_CERT_DIR",
+        )
     if isinstance(e, HFValidationError):
         return InvalidInput("bad-uri", f"not a repository of the Hub: {_line(e)}", where=where)
     if type(e) is OSError and e.errno is None:  # how the client says that a length is wrong
@@ -96,7 +107,8 @@ def as_error(e: Exception, repository: Repository, file: str | None = None) -> V
             hint="run the same command again",
         )
     if isinstance(e, OSError) and e.errno is not None:
-        return os_error(e, e.filename if isinstance(e.filename, str) else where, "write")
+        name = e.filename2 or e.filename  # of a renaming: the new name
+        return os_error(e, name if isinstance(name, str) else where, "write")
     return Unavailable(
         "hub-answer",
         f"the answer is not one of a Hub: {type(e).__name__}: {_line(e)}",
@@ -142,11 +154,14 @@ def _refusal(e: HfHubHTTPError, repository: Repository, where: str) -> Unavailab
 
 def _network(e: httpx2.TransportError, where: str) -> Unavailable:
     reason = _line(e) or type(e).__name__
+    hint = "check the network, then run the same command again: it goes on where it stopped"
+    if isinstance(e, httpx2.UnsupportedProtocol):
+        hint = "look at HF_ENDPOINT: it begins with https:// or http://"
     return Unavailable(
         "network",
         f"the Hub cannot be reached: {reason}",
         where=where,
-        hint="check the network, then run the same command again: it goes on where it stopped",
+        hint=hint,
     )
 
 

@@ -34,6 +34,8 @@ __all__ = [
     "patch_special_tokens_map",
     "patch_tokenizer_config",
     "patch_tokenizer_json",
+    "special_tokens",
+    "token_names",
 ]
 
 _NAMES = (
@@ -61,7 +63,7 @@ def patch_added_tokens(data: bytes | None, placed: Sequence[PlacedPiece]) -> byt
 def patch_special_tokens_map(data: bytes | None, vocabulary: Vocabulary, pad: str) -> bytes:
     """``special_tokens_map.json`` with ``pad`` as the padding token; made where missing."""
     if data is None:
-        names = {**_token_names(vocabulary), "pad_token": pad}
+        names = {**token_names(vocabulary), "pad_token": pad}
         return new_document(dict(sorted(names.items())))
     document = vocabulary.documents["special_tokens_map.json"]
     members = _pad_member(document, pad)
@@ -113,7 +115,7 @@ def make_tokenizer_config(
         "added_tokens_decoder": _full_decoder(vocabulary, placed),
         "legacy": False,
         "tokenizer_class": "LlamaTokenizer",
-        **_token_names(vocabulary),
+        **token_names(vocabulary),
     }
     if pad is not None:
         config["pad_token"] = pad
@@ -196,7 +198,7 @@ def _full_decoder(vocabulary: Vocabulary, placed: Sequence[PlacedPiece]) -> dict
     Those are the named special tokens, ``added_tokens.json`` (normalized, unless special) and
     the added tokens of ``tokenizer.json``; the later ones win.
     """
-    special = _special_tokens(vocabulary)
+    special = special_tokens(vocabulary)
     entries: dict[int, dict[str, Json]] = {}
     for token in sorted(special.keys() & vocabulary.ids.keys()):
         entries[vocabulary.ids[token]] = {**_entry(token, special=True), **special[token]}
@@ -223,7 +225,7 @@ def _content(value: Json) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _token_names(vocabulary: Vocabulary) -> dict[str, Json]:
+def token_names(vocabulary: Vocabulary) -> dict[str, Json]:
     """The named special tokens as transformers reads them, the model's where no file has one."""
     model = vocabulary.model
     names: dict[str, str | None] = {}
@@ -236,10 +238,10 @@ def _token_names(vocabulary: Vocabulary) -> dict[str, Json]:
     return {name: content for name, content in names.items() if content is not None}
 
 
-def _special_tokens(vocabulary: Vocabulary) -> dict[str, dict[str, Json]]:
+def special_tokens(vocabulary: Vocabulary) -> dict[str, dict[str, Json]]:
     """The special tokens, named or not, with the flags that their files give them."""
     special: dict[str, dict[str, Json]] = {}
-    for content in _token_names(vocabulary).values():
+    for content in token_names(vocabulary).values():
         special[str(content)] = {}
     for document in ("tokenizer_config.json", "special_tokens_map.json"):
         values = vocabulary.documents.get(document, {})
@@ -262,7 +264,7 @@ def _names_of_map(vocabulary: Vocabulary, config: Mapping[str, Json]) -> dict[st
     document = vocabulary.documents.get("special_tokens_map.json", {})
     members: dict[str, Json] = {
         name: content
-        for name, content in _token_names(vocabulary).items()
+        for name, content in token_names(vocabulary).items()
         if (name in document or config.get(name) is not None)
         and content != _content(config.get(name))
     }

@@ -1,0 +1,78 @@
+"""One of two checkpoints that are compared: a file or a directory, and the tensors in it.
+
+- In a directory the weights are found as ``vbuild lock`` finds them: what an index lists, or the
+  usual names; so a directory that holds a model in two formats is no problem.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vbuild.errors import Unavailable
+from vbuild.files import Identity
+from vbuild.formats import Checkpoint, open_checkpoint
+from vbuild.manifest.discover import discover, place_of_directory
+from vbuild.plan import FileRef
+
+__all__ = ["InputFile", "Inputs", "Side", "open_side"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A weight file, and how messages name it: ``a/model.safetensors``."""
+
+    path: Path
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The files that a run reads, and what each was when its header was read."""
+
+    materials: Mapping[FileRef, InputFile]
+    identities: Mapping[FileRef, Identity]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """An opened checkpoint. ``path`` is as it was given; ``files`` are all that were opened."""
+
+    path: Path
+    label: str
+    directory: Path
+    files: Mapping[str, Path]
+    checkpoint: Checkpoint
+
+
+def open_side(path: Path, label: str) -> Side:
+    """The checkpoint in the file or directory ``path``; ``label`` names it in errors.
+
+    Raises InvalidInput for what is malformed, Unavailable for what is missing.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 (also answers where it may not look)
+        files = {name: path / name for name in discover(place_of_directory(path), "auto", (), ())}
+        return Side(path, label, path, files, open_checkpoint(files, str(path)))
+    if not os.path.lexists(path):
+        raise Unavailable("file-missing", "no such file", where=str(path))
+    files = {path.name: path}
+    checkpoint = open_checkpoint(files, str(path), joined=False)
+    return Side(path, label, path.parent, files, checkpoint)
+
+
+def inputs(*sides: Side) -> Inputs:
+    """The files of the sides, indexes too; those of the first are group 0, and so on."""
+    return Inputs(
+        {
+            FileRef(group, name): InputFile(side.files[name], f"{side.label}/{name}")
+            for group, side in enumerate(sides)
+            for name in side.checkpoint.identities
+        },
+        {
+            FileRef(group, name): identity
+            for group, side in enumerate(sides)
+            for name, identity in side.checkpoint.identities.items()
+        },
+    )

@@ -58,7 +58,7 @@ bench: $(VENV)/.oracles  ## against peers, in one run; see benchmarks/README.md
 	rm -rf build/bench/wheel build/bench/venv
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w build/bench/wheel .
 	$(BIN)/python -m venv build/bench/venv
-	build/bench/venv/bin/python -m pip install -q build/bench/wheel/*.whl
+	build/bench/venv/bin/python -m pip install -q "$$(echo build/bench/wheel/*.whl)[gguf]"
 	$(BIN)/python -m benchmarks.run --vbuild build/bench/venv/bin/vbuild
 
 clean:  ## remove what make has made

@@ -58,14 +58,14 @@ class Contestant:
     """A command to measure.
 
     ``writes``: it makes ``out``. ``same``: what it makes has to be the reference's weights.
-    ``later``: if vbuild refuses it (exit status 2), it is skipped and the refusal is the reason.
+    ``optional``: if vbuild refuses it or lacks what it needs, it is skipped, with that reason.
     ``needs`` is a package of this interpreter without which it is skipped.
     """
 
     command: Command
     writes: bool = False
     same: bool = False
-    later: bool = False
+    optional: bool = False
     needs: str | None = None
 
 

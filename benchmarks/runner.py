@@ -3,8 +3,8 @@
 - An untimed ``cp`` goes before each run that writes, because the first new files after a pause are
   slow on virtual machines; what is read is in the page cache.
 - A contestant that makes the model makes the reference's weights, byte for byte, or all ends.
-- A contestant that this vbuild refuses is skipped if it is one of those that come later, and the
-  refusal is the reason.
+- An optional contestant that vbuild refuses, or for which something is missing, is skipped, and
+  vbuild's own words are the reason.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from benchmarks.measure import Failed, Sample, busy, measure
 __all__ = ["Ran", "run_group"]
 
 ROOT = Path(__file__).resolve().parent.parent
-REFUSED = 2
+REFUSED = (2, 3)
+"""Exit statuses of vbuild: malformed, and could not find out."""
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ def run_group(group: Group, place: Place, repetitions: int) -> Ran:
                         sample = runner.once(contestant, check=round_number == 0)
                         ran.samples.setdefault(label, []).append(sample)
                 except Failed as e:
-                    if not contestant.later or e.status != REFUSED:
+                    if not contestant.optional or e.status not in REFUSED:
                         raise SystemExit(str(e)) from e
                     reason = f"vbuild says: {_first_line(e.output)}"
                 if reason is not None:

@@ -31,7 +31,7 @@ def test_contestants_are_measured_and_the_data_are_gone(place):
     contestants = {
         COPY: Contestant(copy("base"), writes=True),
         TWO: Contestant(apply(), writes=True, same=True),
-        "later": Contestant(apply("later"), writes=True, later=True),
+        "later": Contestant(apply("later"), writes=True, optional=True),
         "needs": Contestant(vbuild("--help"), needs="no_such_package"),
     }
     later = Job(delta_keys='kind = "no such kind"\n')

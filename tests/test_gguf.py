@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import vbuild
-from tests.support.commands import digests, run_vbuild
+from tests.support.adapters import factors, write_adapter
+from tests.support.commands import digests, load_safetensors, run_vbuild
 from tests.support.llama import (
     PAD,
     expected_sum,
@@ -296,6 +297,30 @@ def test_metas_files_give_the_same_file_as_transformers_conversion_of_them(tmp_p
         vbuild.apply(path, out=tmp_path / f"out-{name}", unsigned=True)
         made[name] = digests(tmp_path / f"out-{name}")
     assert made["one"] == made["two"] == made["hf"]
+
+
+def test_an_adapter_that_is_merged_gives_what_it_gives_in_safetensors(inputs, tmp_path):
+    shape = (HIDDEN, HIDDEN)
+    updates = {}
+    for i, part in enumerate("qkv"):
+        updates |= factors(f"model.layers.1.self_attn.{part}_proj", shape, seed=i)
+    write_adapter(tmp_path / "lora", updates, target_modules=["q_proj", "k_proj", "v_proj"])
+    path = tmp_path / "m.toml"
+    path.write_text(
+        f'schema = "vbuild/1"\nname = "mini"\n[base]\nuri = "file:{inputs[0]}/base"\n'
+        '[[delta]]\nuri = "file:lora"\nkind = "lora"\n[apply]\npreset = "peft"\n'
+        '[tokenizer]\nsource = "base"\n'
+        '[[output]]\n[[output]]\nformat = "gguf"\ntype = "Q4_0"\n'
+    )
+    vbuild.lock(path)
+    vbuild.apply(path, out=tmp_path / "out", unsigned=True)
+    merged = load_safetensors(tmp_path / "out")
+    found = {t.name: t for t in gguf.GGUFReader(tmp_path / "out" / "mini-Q4_0.gguf").tensors}
+    for part in "qkvo":
+        name = f"model.layers.1.self_attn.{part}_proj.weight"
+        expected = gguf.quants.quantize(stored(name, merged[name]), gguf.GGMLQuantizationType.Q4_0)
+        here = "output" if part == "o" else part
+        assert found[f"blk.1.attn_{here}.weight"].data.tobytes() == expected.tobytes(), name
 
 
 # ---- what does not fit ----

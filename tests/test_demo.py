@@ -34,10 +34,10 @@ def test_the_demonstration_runs_twice_and_stays_in_its_directory(tmp_path):
     assert (tmp_path / "demo" / "config" / "vbuild" / "key.pem").is_file()
     assert "\x1b" not in done.stdout
     assert "Traceback" not in done.stdout
-    assert len(done.stdout.splitlines()) <= 115
+    assert len(done.stdout.splitlines()) <= 130
     tutorial = SCRIPT.with_name("README.md").read_text()
-    digests = re.findall(r"^[0-9a-f]{64}  .*safetensors$", tutorial, re.MULTILINE)
-    assert len(digests) == 2
+    digests = re.findall(r"^[0-9a-f]{64}  .*(?:safetensors|gguf)$", tutorial, re.MULTILINE)
+    assert len(digests) == 3
     assert set(digests) <= set(done.stdout.splitlines())
     for shown in ("$ vbuild lock", "$ vbuild apply", ": FAILED", "PASSED: ", "(exit status 4"):
         assert shown in done.stdout
@@ -78,5 +78,6 @@ def test_the_tutorial_shows_the_commands_of_the_demonstration():
         "vbuild verify build/mini-vicuna-v0",
         "vbuild apply manifest.toml --base base-bf16 --out build/wrong",
         "vbuild check manifest.toml --against build/mini-vicuna-v0",
+        "vbuild apply gguf.toml --out build/gguf",
     ):
         assert f"$ {command}\n" in tutorial, command

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import vbuild
-from tests.support.commands import digests, run_vbuild
+from tests.support.adapters import factors, write_adapter
+from tests.support.commands import digests, load_safetensors, run_vbuild
 from tests.support.llama import (
     PAD,
     expected_sum,
@@ -24,7 +25,10 @@ from tests.support.llama import (
     manifest_text,
     safetensors_bytes,
     write_safetensors,
+    write_torch,
 )
+from tests.support.meta_files import hugging_face, make_meta, write_meta
+from tests.support.sentencepiece_models import small_model
 from vbuild.errors import InvalidInput, Mismatch, Unavailable
 from vbuild.manifest import parse_manifest
 
@@ -177,12 +181,12 @@ def test_threads_and_instruction_sets_change_nothing(inputs, several, isa, jobs)
     shutil.rmtree(out)
 
 
-def test_the_manifest_s_name_is_in_the_file(inputs, several):
-    path = inputs[0] / "renamed.toml"
-    path.write_text((inputs[0] / "one.toml").read_text().replace('"mini"', '"other"'))
+def test_the_manifest_s_name_is_in_the_file(inputs):
+    path = manifest(inputs[0], "renamed", 'format = "gguf"\ntype = "Q8_0"')
+    path.write_text(path.read_text().replace('"mini"', '"other"'))
     vbuild.apply(path, out=inputs[0] / "renamed", unsigned=True)
     (name,) = digests(inputs[0] / "renamed")
-    assert name.startswith("other-")
+    assert name == "other-Q8_0.gguf"
     fields = gguf.GGUFReader(inputs[0] / "renamed" / name).fields
     assert fields["general.name"].contents() == "other"
 
@@ -239,6 +243,84 @@ def test_the_plan_names_the_file_and_its_types(inputs, several):
     assert shown.returncode == 0, shown.stderr
     for word in (*(f"mini-{t}.gguf" for t in TYPES), *TYPES, "rows are no whole blocks"):
         assert word in shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize("type_", ["F16", "Q8_0"])
+def test_two_files_are_compared_tensor_by_tensor(several, tmp_path, type_):
+    path = several / f"mini-{type_}.gguf"
+    other = tmp_path / path.name
+    shutil.copy(path, other)
+    assert vbuild.diff(path, other).comparison.same
+    tensor = next(t for t in gguf.GGUFReader(path).tensors if t.name == "blk.1.attn_q.weight")
+    data = bytearray(path.read_bytes())
+    row = len(tensor.data.tobytes()) // HIDDEN
+    data[tensor.data_offset + 5 * row + 3] ^= 1
+    other.write_bytes(data)
+    found = vbuild.diff(path, other).comparison
+    (pair,) = [pair for pair in found.pairs if pair.status != "same"]
+    assert (pair.name, pair.status, pair.differing) == (tensor.name, "changed", 1)
+    assert pair.measured.first == 5 * pair.extents[1] + (3 if type_ == "Q8_0" else 1)
+    assert pair.count == (HIDDEN * row if type_ == "Q8_0" else HIDDEN * HIDDEN)
+
+
+def test_metas_files_give_the_same_file_as_transformers_conversion_of_them(tmp_path):
+    meta = make_meta(heads=4, kv_heads=2, vocab=VOCAB)
+    config = json.dumps(
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "hidden_act": "silu",
+            "hidden_size": meta.dim,
+            "intermediate_size": meta.wide,
+            "max_position_embeddings": 128,
+            "num_attention_heads": meta.heads,
+            "num_hidden_layers": meta.layers,
+            "num_key_value_heads": meta.kv_heads,
+            "rms_norm_eps": 1e-6,
+            "vocab_size": meta.vocab,
+        }
+    )
+    for name, files in (("two", 2), ("one", 1)):
+        write_meta(tmp_path / name, meta, files)
+    (tmp_path / "hf").mkdir()
+    write_torch(tmp_path / "hf", hugging_face(meta), 2)
+    made = {}
+    for name in ("one", "two", "hf"):
+        (tmp_path / name / "config.json").write_text(config)
+        (tmp_path / name / "tokenizer.model").write_bytes(small_model(VOCAB))
+        (tmp_path / name / "tokenizer_config.json").write_text('{"add_bos_token": true}')
+        path = tmp_path / f"{name}.toml"
+        path.write_text(
+            f'schema = "vbuild/1"\nname = "m"\n[base]\nuri = "file:{name}"\n'
+            '[tokenizer]\nsource = "base"\n[output]\nformat = "gguf"\ntype = "Q5_0"\n'
+        )
+        vbuild.lock(path)
+        vbuild.apply(path, out=tmp_path / f"out-{name}", unsigned=True)
+        made[name] = digests(tmp_path / f"out-{name}")
+    assert made["one"] == made["two"] == made["hf"]
+
+
+def test_an_adapter_that_is_merged_gives_what_it_gives_in_safetensors(inputs, tmp_path):
+    shape = (HIDDEN, HIDDEN)
+    updates = {}
+    for i, part in enumerate("qkv"):
+        updates |= factors(f"model.layers.1.self_attn.{part}_proj", shape, seed=i)
+    write_adapter(tmp_path / "lora", updates, target_modules=["q_proj", "k_proj", "v_proj"])
+    path = tmp_path / "m.toml"
+    path.write_text(
+        f'schema = "vbuild/1"\nname = "mini"\n[base]\nuri = "file:{inputs[0]}/base"\n'
+        '[[delta]]\nuri = "file:lora"\nkind = "lora"\n[apply]\npreset = "peft"\n'
+        '[tokenizer]\nsource = "base"\n'
+        '[[output]]\n[[output]]\nformat = "gguf"\ntype = "Q4_0"\n'
+    )
+    vbuild.lock(path)
+    vbuild.apply(path, out=tmp_path / "out", unsigned=True)
+    merged = load_safetensors(tmp_path / "out")
+    found = {t.name: t for t in gguf.GGUFReader(tmp_path / "out" / "mini-Q4_0.gguf").tensors}
+    for part in "qkvo":
+        name = f"model.layers.1.self_attn.{part}_proj.weight"
+        expected = gguf.quants.quantize(stored(name, merged[name]), gguf.GGMLQuantizationType.Q4_0)
+        here = "output" if part == "o" else part
+        assert found[f"blk.1.attn_{here}.weight"].data.tobytes() == expected.tobytes(), name
 
 
 # ---- what does not fit ----

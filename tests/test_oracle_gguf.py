@@ -97,7 +97,8 @@ def test_gpt4all_generates_what_transformers_does(model, twin, tokenizer):
     with torch.no_grad():
         made = twin.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=VOCAB)
     expected = tokenizer.decode(made[0, ids.shape[1] :])
-    assert text.strip() == expected.strip()
+    unfinished = " \ufffd"  # gpt4all holds back a character whose bytes are not all there
+    assert text.strip(unfinished) == expected.strip(unfinished) != ""
 
 
 @pytest.mark.parametrize(

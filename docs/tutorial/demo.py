@@ -43,7 +43,14 @@ from tests.support.llama import (  # noqa: E402  (from the checkout, which is on
 NAME = "mini-vicuna-v0"
 MODEL = f"build/{NAME}"
 MARKER = ".vbuild-demo"
+GGUF = "build/gguf"
 SHARDS = 2
+GENERATE = """
+import sys
+from gpt4all import GPT4All
+model = GPT4All(sys.argv[1], model_path=sys.argv[2], allow_download=False, device="cpu")
+print(ascii(model.generate("soma kire", max_tokens=8, temp=0)))
+"""
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -238,6 +245,35 @@ def check(demo: Demo) -> None:
     demo.vbuild(command, keep=lambda line: not line.endswith(": SAME"))
 
 
+def gguf(demo: Demo) -> None:
+    """The same model as a GGUF file; a few tokens from it, where gpt4all is there to make them."""
+    demo.heading("GGUF: the same model for llama.cpp and gpt4all")
+    if importlib.util.find_spec("gguf") is None:
+        demo.say("Left out: the package gguf is not installed (pip install 'vbuild[gguf]').")
+        return
+    text = (demo.directory / "manifest.toml").read_text()
+    (demo.directory / "gguf.toml").write_text(text + '\n[output]\nformat = "gguf"\ntype = "F16"\n')
+    demo.vbuild(f"apply gguf.toml --out {GGUF}", keep=lambda line: ".gguf" in line)
+    demo.vbuild(f"verify {GGUF}", keep=lambda line: "PASSED" in line)
+    if importlib.util.find_spec("gpt4all") is None:
+        demo.say("Nothing is generated from it: gpt4all is not installed (pip install gpt4all).")
+        return
+    # A process of its own: the library writes on the terminal what it does not find.
+    done = subprocess.run(
+        [sys.executable, "-c", GENERATE, f"{NAME}-F16.gguf", str(demo.directory / GGUF)],
+        env=demo.environment | {"HOME": str(demo.directory / "config")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    demo.say(f"gpt4all goes on from 'soma kire': {done.stdout.strip()}")
+    demo.claim(
+        "gpt4all loads the file and generates from it (of random weights, nonsense)",
+        done.returncode == 0 and len(done.stdout) > len("''"),
+    )
+
+
 def main() -> int:
     """Run everything; 0 if it was as expected."""
     directory = Path(sys.argv[1] if len(sys.argv) > 1 else "demo").absolute()
@@ -253,6 +289,7 @@ def main() -> int:
         verify(demo)
         wrong_base(demo, base)
         check(demo)
+        gguf(demo)
     except Unexpected as problem:
         sys.stdout.flush()
         sys.stderr.write(f"demo: {problem}\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from vbuild.tensors import DType, Tensor
@@ -69,6 +70,17 @@ class Pair:
         return self.a.name
 
     @property
+    def extents(self) -> tuple[int, ...]:
+        """What indices and counts go over: the shape; of quantized types, rows of bytes."""
+        shape, dtype = self.a.shape, self.a.dtype
+        return (*shape[:-1], dtype.size_of(shape[-1])) if dtype.is_block else shape
+
+    @property
+    def count(self) -> int:
+        """The elements that are compared; of quantized types, bytes."""
+        return prod(self.extents)
+
+    @property
     def status(self) -> Status:
         """What the difference is, if any: the most that can be said."""
         if self.a.shape != self.b.shape:
@@ -85,7 +97,7 @@ class Pair:
     @property
     def share(self) -> float:
         """Differing elements as a part of all, from 0 to 1."""
-        return self.differing / self.a.count if self.a.count else 0.0
+        return self.differing / self.count if self.count else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,7 @@ class Comparison:
             shape=statuses.count("shape"),
             only_a=len(self.only_a),
             only_b=len(self.only_b),
-            elements=sum(pair.a.count for pair in compared),
+            elements=sum(pair.count for pair in compared),
             differing=sum(pair.differing for pair in compared),
         )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from vbuild.errors import Unavailable
 from vbuild.files import Identity
 from vbuild.formats import Checkpoint, open_checkpoint
+from vbuild.formats.registry import READABLE
 from vbuild.manifest.discover import discover, place_of_directory
 from vbuild.plan import FileRef
 
@@ -58,7 +59,7 @@ def open_side(path: Path, label: str) -> Side:
     if not os.path.lexists(path):
         raise Unavailable("file-missing", "no such file", where=str(path))
     files = {path.name: path}
-    checkpoint = open_checkpoint(files, str(path), joined=False)
+    checkpoint = open_checkpoint(files, str(path), joined=False, known=READABLE)
     return Side(path, label, path.parent, files, checkpoint)
 
 

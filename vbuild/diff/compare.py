@@ -4,6 +4,7 @@
 - Where the types differ, both are widened exactly to one that has all values of both (f16 and bf16:
   f32) and compared there; types without arithmetic are compared only with themselves.
 - Where the shapes differ nothing is measured.
+- Of quantized types, bytes are compared: what a byte of a block means depends on the others.
 - The same is: the same names, types, shapes and bits. -0 and +0 differ, and are 0 apart.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from vbuild.tensors import DType, Tensor
@@ -83,9 +85,21 @@ class Pair:
         return 0 if self.measured is None else self.measured.differing
 
     @property
+    def extents(self) -> tuple[int, ...]:
+        """What indices count over: the shape; of a quantized type, bytes along the last axis."""
+        if not self.a.dtype.is_block:
+            return self.a.shape
+        return (*self.a.shape[:-1], self.a.dtype.size_of(self.a.shape[-1]))
+
+    @property
+    def elements(self) -> int:
+        """How many there are to compare: elements, or bytes of a quantized type."""
+        return prod(self.extents)
+
+    @property
     def share(self) -> float:
         """Differing elements as a part of all, from 0 to 1."""
-        return self.differing / self.a.count if self.a.count else 0.0
+        return self.differing / self.elements if self.elements else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +146,7 @@ class Comparison:
             shape=statuses.count("shape"),
             only_a=len(self.only_a),
             only_b=len(self.only_b),
-            elements=sum(pair.a.count for pair in compared),
+            elements=sum(pair.elements for pair in compared),
             differing=sum(pair.differing for pair in compared),
         )
 

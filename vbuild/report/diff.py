@@ -98,7 +98,7 @@ def _described(pairs: Sequence[Pair]) -> Iterator[Line]:
         compared = "not compared"
         if pair.measured is not None:
             compared = f"compared as {pair.compared_as}: "
-            compared += f"{share(pair.differing, pair.a.count)} differ"
+            compared += f"{share(pair.differing, pair.elements)} differ"
         rows.append([pair.name, described(pair.a), described(pair.b), compared])
     yield from table(rows)
     yield from _more(len(other))
@@ -153,10 +153,10 @@ def _most(pairs: Sequence[Pair]) -> Iterator[Line]:
         rows.append(
             [
                 pair.name,
-                share(found.differing, pair.a.count),
+                share(found.differing, pair.elements),
                 grouped(found.max_ulp) if dtype.is_arithmetic else "-",
                 distance(found.max_abs) if dtype.is_arithmetic else "-",
-                shape(position(found.first, pair.a.shape)),
+                shape(position(found.first, pair.extents)),
                 brief(found.bits[0], dtype),
                 brief(found.bits[1], dtype),
             ]
@@ -216,7 +216,7 @@ def _pair(pair: Pair) -> dict[str, Value]:
         "a": {"dtype": pair.a.dtype.code, "shape": list(pair.a.shape)},
         "b": {"dtype": pair.b.dtype.code, "shape": list(pair.b.shape)},
         "compared_as": None if dtype is None else dtype.code,
-        "elements": pair.a.count if found is not None else None,
+        "elements": pair.elements if found is not None else None,
         "differing": None if found is None else found.differing,
         "unordered": None if found is None else found.unordered,
         "first": _first(pair) if differs else None,
@@ -232,7 +232,7 @@ def _first(pair: Pair) -> dict[str, Value]:
     width = 2 + 2 * dtype.itemsize
     return {
         "index": found.first,
-        "position": list(position(found.first, pair.a.shape)),
+        "position": list(position(found.first, pair.extents)),
         "a": value(found.bits[0], dtype),
         "b": value(found.bits[1], dtype),
         "a_bits": f"{found.bits[0]:#0{width}x}",
@@ -254,4 +254,4 @@ def _farthest(pair: Pair, what: str) -> dict[str, Value] | None:
         shown = distance if is_finite(distance) else repr(distance)
     if not distance:
         return None
-    return {"value": shown, "index": index, "position": list(position(index, pair.a.shape))}
+    return {"value": shown, "index": index, "position": list(position(index, pair.extents))}

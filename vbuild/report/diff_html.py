@@ -241,11 +241,11 @@ def _numbers(pair: Pair) -> list[str]:
         return ["0", *[""] * 8]
 
     def at(index: int) -> str:
-        return shape(position(index, pair.a.shape))
+        return shape(position(index, pair.extents))
 
     cells = [
         grouped(found.differing),
-        share(found.differing, pair.a.count),
+        share(found.differing, pair.elements),
         at(found.first),
         brief(found.bits[0], dtype),
         brief(found.bits[1], dtype),

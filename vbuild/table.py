@@ -27,6 +27,7 @@ __all__ = [
     "BLOCK_TYPES",
     "BYTES",
     "CHAIN",
+    "FACTORS",
     "NOTHING",
     "RANK",
     "Layout",
@@ -54,6 +55,9 @@ RANK = 4
 
 CHAIN = 64
 """The longest run of segments each of which goes on from the one before."""
+
+FACTORS = 64 << 20
+"""The most bytes that the means and products of a chain may take in memory."""
 
 AS_STORED = 255
 """``Segment.compute``: the operands are used in their own types (numerics.md, mixed types)."""

@@ -13,7 +13,15 @@ import enum
 import math
 from dataclasses import dataclass
 
-__all__ = ["BLOCK_ELEMENTS", "DType", "JoinedSpec", "Tensor", "TensorSpec", "contiguous_strides"]
+__all__ = [
+    "BLOCK_ELEMENTS",
+    "DType",
+    "JoinedSpec",
+    "LowRankSpec",
+    "Tensor",
+    "TensorSpec",
+    "contiguous_strides",
+]
 
 BLOCK_ELEMENTS = 32
 """Elements of a block of each of ggml's types that are quantized."""
@@ -194,3 +202,23 @@ class JoinedSpec:
 
 Tensor = TensorSpec | JoinedSpec
 """A tensor of a checkpoint, wherever it lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowRankSpec:
+    """A change of a matrix: ``scale * left @ right`` is added to it (numerics.md, LoRA).
+
+    ``left`` is (rows, rank), ``right`` (rank, columns); a transposed factor is one whose strides
+    are. ``scale`` is a value of f32. ``weight`` replaces the matrix first, where it is not None.
+    """
+
+    name: str
+    left: TensorSpec
+    right: TensorSpec
+    scale: float
+    weight: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrix that is changed."""
+        return self.left.shape[0], self.right.shape[1]

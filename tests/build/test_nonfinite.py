@@ -7,7 +7,7 @@ import pytest
 from vbuild._core import Fault
 from vbuild.build.nonfinite import nonfinite_error
 from vbuild.plan import OutputFile
-from vbuild.plan.claim import Recipe
+from vbuild.plan.recipe import Recipe
 from vbuild.plan.order import Program
 from vbuild.table import AS_STORED, BLOCK_TYPES, NOTHING, Op, Operand, Segment, Table
 from vbuild.tensors import DType

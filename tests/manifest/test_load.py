@@ -575,7 +575,8 @@ def test_taking_files_from_a_delta_needs_a_delta(table):
         ('op = "drop"\npad = "zero"', "pad"),
         ('op = "xor"\ncompute = "float32"', "compute"),
         ('op = "copy-base"\non_shape_mismatch = "copy-delta"', "on_shape_mismatch"),
-        ('op = "add"\non_shape_mismatch = "copy-delta"\npad = "zero"', "on_shape_mismatch"),
+        ('op = "merge"\npad = "zero"', "pad"),
+        ('op = "merge"\non_shape_mismatch = "copy-delta"', "on_shape_mismatch"),
     ],
 )
 def test_a_key_of_a_rule_that_has_no_effect_is_refused(keys, key):
@@ -596,11 +597,7 @@ def test_a_piece_or_a_role_given_twice_is_refused():
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("[apply]", 'kind = "lora"\n[apply]', 9),
-        ("[apply]", 'kind = "xor-file"\n[apply]', 9),
         ("[apply]", '[output]\nformat = "gguf"\ntype = "Q4_K_M"\n[apply]', 11),
-        ("[apply]", '[output]\nformat = "as-is"\n[apply]', 10),
-        ('preset = "fastchat-v0"', 'rule = [{ match = "*", op = "add", pad = "mean" }]', 10),
     ],
 )
 def test_what_the_language_has_and_vbuild_has_not_yet_is_said_to_be_so(old, new, line):

@@ -47,12 +47,18 @@ def test_the_reference_page_names_every_key_preset_and_value():
             assert f'"{value}"' in page
 
 
-def test_the_examples_of_the_reference_page_are_valid_manifests():
-    page = (DOCS / "manifest.md").read_text(encoding="utf-8")
-    examples = re.findall(r"```toml\n(schema = .*?)```", page, re.DOTALL)
-    assert examples
-    for text in examples:
-        assert parse_manifest(text.encode(), "manifest.md").manifest.schema == SCHEMA_VERSION
+@pytest.mark.parametrize(
+    "page",
+    ["reference/manifest.md", *(f"how-to/{p.name}" for p in DOCS.parent.glob("how-to/*.md"))],
+)
+def test_the_examples_of_a_page_are_valid_manifests(page):
+    text = (DOCS.parent / page).read_text(encoding="utf-8")
+    for example in re.findall(r"```toml\n(schema = .*?)```", text, re.DOTALL):
+        assert parse_manifest(example.encode(), page).manifest.schema == SCHEMA_VERSION
+    for rules in re.findall(r"```toml\n(\[\[apply.rule.*?)```", text, re.DOTALL):
+        head = 'schema = "vbuild/1"\nname = "x"\nbase.uri = "file:b"\n[[delta]]\nuri = "file:d"\n'
+        kind = 'kind = "lora"\n' if '"merge"' in rules else ""
+        assert parse_manifest((head + kind + rules).encode(), page).rules_for(0)
 
 
 @pytest.mark.oracle

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from vbuild.plan.containers import Container
 from vbuild.plan.containers.safetensors import Safetensors
 from vbuild.plan.order import InputLayout, Program
 from vbuild.table import Mode
-from vbuild.tensors import DType, TensorSpec, contiguous_strides
+from vbuild.tensors import DType, LowRankSpec, TensorSpec, contiguous_strides
 
 __all__ = ["Side", "execute", "plan_of", "side", "spec", "values"]
 
@@ -47,11 +47,13 @@ class Side:
 
     tensors: dict[str, TensorSpec]
     contents: dict[str, bytes]
+    updates: dict[str, LowRankSpec] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Checkpoint:
         headers = {file: ((0, HEAD),) for file in self.contents}
-        return Checkpoint(self.tensors, tuple(sorted(self.contents)), "safetensors", headers, {})
+        files = tuple(sorted(self.contents))
+        return Checkpoint(self.tensors, files, "safetensors", headers, {}, updates=self.updates)
 
 
 def side(files: Mapping[str, Mapping[str, Array]], *, gap: int = 0) -> Side:

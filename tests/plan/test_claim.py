@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from tests.plan.made_up import spec
 from vbuild.errors import InvalidInput
 from vbuild.manifest import Rule
-from vbuild.plan.claim import Band, Recipe, Ruleset, Step, View, Zeros, claim
+from vbuild.plan.claim import Ruleset, claim
+from vbuild.plan.recipe import Band, Mean, Product, Recipe, Step, View, Zeros
 from vbuild.table import Op
-from vbuild.tensors import DType, TensorSpec
+from vbuild.tensors import DType, JoinedSpec, LowRankSpec, Tensor, TensorSpec
 
 ADD = Rule(match="*", op="add")
 
@@ -173,13 +175,13 @@ def test_case_59_shapes_that_differ_are_an_error_that_names_on_shape_mismatch() 
 def test_case_59_more_rows_in_the_delta_are_an_error_that_names_pad() -> None:
     error = refused([spec("w", (4, 3))], [spec("w", (5, 3))], ADD)
     assert "1 more row(s)" in str(error.hint)
-    assert 'pad = "zero" or "delta"' in str(error.hint)
+    assert 'pad = "zero", "mean" or "delta"' in str(error.hint)
 
 
 def test_case_59_fewer_rows_cannot_be_padded() -> None:
     error = refused([spec("w", (5, 3))], [spec("w", (4, 3))], Rule(match="*", op="add", pad="zero"))
     assert error.code == "tensors-disagree"
-    assert "pad" not in str(error.hint)
+    assert "pad =" not in str(error.hint)
 
 
 def test_case_59_one_error_lists_all_tensors_that_fail_for_the_same_reason() -> None:
@@ -219,7 +221,181 @@ def test_pad_delta_takes_the_new_rows_as_they_are() -> None:
     assert recipe.bands[1] == Band(4, 6, View(1, delta, 4))
 
 
+def test_pad_mean_adds_the_new_rows_to_the_mean_of_the_old() -> None:
+    base, delta = spec("w", (4, 3)), spec("w", (6, 3))
+    recipe = claimed([base], [delta], rules=[Rule(match="*", op="add", pad="mean")])["w"]
+    assert recipe.bands == (
+        Band(0, 4, View(0, base), (Step(Op.ADD, View(1, delta, 0), DType.F16),)),
+        Band(4, 6, Mean(0, base), (Step(Op.ADD, View(1, delta, 4), DType.F16),)),
+    )
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        spec("w", (4,)),
+        spec("w", (4, 3), DType.F64),
+        replace(spec("w", (4, 3)), dims=(2, 2, 3), strides=(3, 6, 1)),
+        JoinedSpec("w", DType.F16, (4, 3), 0, (spec("w", (2, 3)), spec("w", (2, 3), file="g"))),
+    ],
+    ids=["vector", "float64", "permuted", "joined"],
+)
+def test_pad_mean_is_of_one_matrix_as_it_is_stored(base: Tensor) -> None:
+    delta = spec("w", (5, *base.shape[1:]), base.dtype)
+    error = refused([base], [delta], Rule(match="*", op="add", pad="mean"))  # type: ignore[list-item]
+    assert error.code == "tensors-disagree"
+    assert 'pad = "zero" or "delta"' in str(error.hint)
+
+
+def test_pad_mean_is_not_of_what_a_delta_has_changed() -> None:
+    sides = spec("w", (4, 3)), spec("w", (5, 3)), spec("w", (6, 3))
+    with pytest.raises(InvalidInput) as caught:
+        claimed([sides[0]], [sides[1]], [sides[2]], rules=[Rule(match="*", op="add", pad="mean")])
+    assert "no delta before has changed" in caught.value.what
+
+
+def test_pad_is_for_more_rows_and_on_shape_mismatch_for_the_rest() -> None:
+    rules = [Rule(match="*", op="add", pad="mean", on_shape_mismatch="copy-delta")]
+    base, more, other = spec("w", (4, 3)), spec("w", (5, 3)), spec("w", (4, 4))
+    assert len(claimed([base], [more], rules=rules)["w"].bands) == 2
+    assert claimed([base], [other], rules=rules)["w"].bands == (Band(0, 4, View(1, other)),)
+
+
+@pytest.mark.parametrize(("side", "on_missing"), [(0, "copy-base"), (1, "copy-delta")])
+def test_on_missing_may_name_the_side_that_is_copied(side: int, on_missing: str) -> None:
+    rules = [Rule(match="*", op="add", on_missing=on_missing)]
+    sides: list[list[TensorSpec]] = [[spec("w")], [spec("w")]]
+    sides[side].append(spec("only"))
+    assert claimed(*sides, rules=rules)["only"].bands == (Band(0, 4, View(side, spec("only"))),)
+    error = refused(*reversed(sides), *rules)
+    assert error.where == "only"
+
+
+# ---- adapters ----
+
+
+def update(name: str, shape: tuple[int, int], *, weight: TensorSpec | None = None) -> LowRankSpec:
+    """An update of rank 2."""
+    left, right = spec("b", (shape[0], 2)), spec("a", (2, shape[1]))
+    return LowRankSpec(name, left, right, 0.5, weight)
+
+
+def merged(
+    base: Sequence[TensorSpec],
+    *adapters: Sequence[TensorSpec | LowRankSpec],
+    rule: Rule = Rule(match="*", op="merge", on_missing="copy-base"),  # noqa: B008 (frozen)
+) -> dict[str, Recipe]:
+    recipes, _ = claim(
+        {t.name: t for t in base},
+        [{t.name: t for t in adapter} for adapter in adapters],
+        [Ruleset((rule,))] * len(adapters),
+        None,
+    )
+    return recipes
+
+
+def not_merged(
+    base: Sequence[TensorSpec], adapter: Sequence[TensorSpec | LowRankSpec], **keys: str
+) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        merged(base, adapter, rule=Rule(match="*", **{"op": "merge", **keys}))  # type: ignore[arg-type]
+    return caught.value
+
+
+def test_merge_adds_the_product_of_a_low_rank_update_as_stored() -> None:
+    change = update("w", (4, 3))
+    other = replace(spec("other"), offset=24)
+    recipes = merged([spec("w"), other], [change])
+    step = Step(Op.ADD, Product(1, change.left, change.right, 0.5, 0), None)
+    assert recipes["w"].bands == (Band(0, 4, View(0, spec("w")), (step,)),)
+    assert recipes["w"].dtype is DType.F16
+    assert recipes["other"].bands == (Band(0, 4, View(0, other)),)
+
+
+def test_merge_takes_a_saved_module_in_the_base_s_type() -> None:
+    saved = spec("w", (9, 3), DType.F32)
+    recipe = merged([spec("w")], [saved])["w"]
+    assert (recipe.dtype, recipe.shape) == (DType.F16, (9, 3))
+    assert recipe.bands == (Band(0, 9, View(1, saved)),)
+
+
+def test_merge_adds_to_a_module_that_is_saved_too() -> None:
+    saved = spec("saved", (9, 3))
+    recipe = merged([spec("w")], [update("w", (9, 3), weight=saved)])["w"]
+    assert (recipe.name, recipe.shape) == ("w", (9, 3))
+    assert recipe.bands[0].start == View(1, saved)
+    assert len(recipe.bands[0].steps) == 1
+
+
+def test_merge_of_a_saved_module_of_another_type_has_to_say_how() -> None:
+    change = update("w", (4, 3), weight=spec("saved", dtype=DType.F32))
+    assert 'compute = "float32"' in str(not_merged([spec("w")], [change]).hint)
+    rule = Rule(match="*", op="merge", compute="float32")
+    assert merged([spec("w")], [change], rule=rule)["w"].bands[0].steps[0].compute is DType.F32
+
+
+@pytest.mark.parametrize("op", ["add", "xor", "copy-delta"])
+def test_only_merge_takes_a_low_rank_update(op: str) -> None:
+    error = not_merged([spec("w")], [update("w", (4, 3))], op=op)
+    assert error.hint == 'take op = "merge" for it'
+
+
+def test_a_low_rank_update_may_be_dropped_or_ignored() -> None:
+    for op in ("drop", "copy-base"):
+        rule = Rule(match="w", op=op)
+        rules = (rule, Rule(match="*", op="copy-base"))
+        recipes, _ = claim(
+            {"w": spec("w"), "x": spec("x")}, [{"w": update("w", (4, 3))}], [Ruleset(rules)], None
+        )
+        assert ("w" in recipes) == (op == "copy-base")
+
+
+def test_case_61_an_update_of_what_is_not_there_names_the_base() -> None:
+    for on_missing in ("error", "copy", "copy-delta", "copy-base"):
+        error = not_merged([spec("x")], [update("w", (4, 3))], on_missing=on_missing)
+        assert error.code == "tensors-disagree"
+        if on_missing in ("copy", "copy-base"):
+            assert error.where == "w"
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "words"),
+    [
+        (spec("w"), update("w", (4, 5)), "[4, 3] and the adapter's update has [4, 5]"),
+        (spec("w"), spec("w", (4, 5)), "[4, 3] and the adapter's saved module has [4, 5]"),
+        (spec("w"), spec("w", (4,)), "saved module has [4]"),
+        (spec("w", dtype=DType.I64), update("w", (4, 3)), "addition is not defined"),
+        (spec("w", dtype=DType.I64), spec("w"), "cannot be converted"),
+    ],
+)
+def test_case_61_an_adapter_of_another_form_is_refused(
+    base: TensorSpec, change: TensorSpec | LowRankSpec, words: str
+) -> None:
+    error = not_merged([base], [change])
+    assert error.code == "tensors-disagree"
+    assert words in error.what
+
+
+def test_a_matrix_under_two_names_is_not_changed_under_one() -> None:
+    base = [spec("embed"), replace(spec("embed"), name="head"), replace(spec("x"), offset=99)]
+    error = not_merged(base, [update("embed", (4, 3))], on_missing="copy-base")
+    assert (error.code, error.where) == ("tied-tensors", "embed")
+    assert 'match = "head", op = "drop"' in str(error.hint)
+    both = [update("embed", (4, 3)), update("head", (4, 3))]
+    assert len(merged(base, both)) == 3
+    rules = (Rule(match="head", op="drop"), Rule(match="*", op="merge", on_missing="copy-base"))
+    sides = {t.name: t for t in base}, [{"embed": update("embed", (4, 3))}]
+    assert sorted(claim(*sides, [Ruleset(rules)], None)[0]) == ["embed", "x"]
+
+
 # ---- chains, the output's type, what is left over ----
+
+
+def test_adapters_of_a_chain_are_steps_one_after_the_other() -> None:
+    rule = Rule(match="*", op="merge", compute="float32")
+    first, second = update("w", (4, 3)), update("w", (4, 3))
+    steps = merged([spec("w")], [first], [second], rule=rule)["w"].bands[0].steps
+    assert [(s.operand.group, s.compute) for s in steps] == [(1, DType.F32), (2, DType.F32)]
 
 
 def test_the_second_delta_of_a_chain_continues_what_the_first_has_made() -> None:

@@ -18,9 +18,9 @@ from vbuild.errors import InvalidInput
 from vbuild.formats.gguf_llama import Llama
 from vbuild.manifest import Rule
 from vbuild.plan import Plan
-from vbuild.plan.claim import Product, Recipe, Step, View
 from vbuild.plan.containers.gguf import FILE_TYPES, Gguf
 from vbuild.plan.containers.safetensors import Safetensors
+from vbuild.plan.recipe import Product, Recipe, Step, View
 from vbuild.table import Op
 from vbuild.tensors import DType, JoinedSpec, TensorSpec
 

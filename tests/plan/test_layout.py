@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.plan.made_up import execute, plan_of, side, spec
 from vbuild.formats import Checkpoint
 from vbuild.manifest import Rule
-from vbuild.plan.claim import copied
 from vbuild.plan.layout import layout
+from vbuild.plan.recipe import copied
 from vbuild.tensors import DType, TensorSpec
 
 COPY = [Rule(match="*", op="copy-base")]

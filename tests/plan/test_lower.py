@@ -11,8 +11,8 @@ from vbuild._core import Fault
 from vbuild.errors import InvalidInput
 from vbuild.manifest import Rule
 from vbuild.plan import copy_program
-from vbuild.plan.claim import Band, Recipe, Step, View, Zeros
 from vbuild.plan.lower import Draft, lower, tensor_prefix
+from vbuild.plan.recipe import Band, Recipe, Step, View, Zeros
 from vbuild.table import AS_STORED, Mode, Op, Operand
 from vbuild.tensors import DType, TensorSpec
 

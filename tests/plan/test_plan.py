@@ -13,8 +13,8 @@ from tests.plan.made_up import Side, execute, plan_of, side, values
 from vbuild.errors import InvalidInput
 from vbuild.manifest import Rule, load_preset
 from vbuild.plan import Plan
-from vbuild.plan.claim import Zeros
 from vbuild.plan.containers.safetensors import INDEX_NAME
+from vbuild.plan.recipe import Zeros
 
 Array = NDArray[np.generic]
 ADD = [Rule(match="*", op="add")]

@@ -9,24 +9,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vbuild.build.containers import make_containers
-from vbuild.build.materials import Material, first_mismatch, group_label, is_small, locate
+from vbuild.build.materials import (
+    Material,
+    first_mismatch,
+    group_label,
+    is_small,
+    locate,
+    read_material,
+)
 from vbuild.build.side_files import make_side_files
 from vbuild.errors import InvalidInput, Mismatch
 from vbuild.files import Identity
 from vbuild.formats import Checkpoint, open_checkpoint
+from vbuild.formats.peft import as_adapter
+from vbuild.formats.peft_config import CONFIG_NAME, parse_adapter_config
 from vbuild.manifest import (
     Base,
     Delta,
     LoadedManifest,
     check_collisions,
+    load_preset,
     outputs,
     require_locked,
 )
-from vbuild.plan import FileRef, Plan, Request, claim_tensors, make_plan
+from vbuild.plan import FileRef, Plan, Request, claim_tensors, make_file_plan, make_plan
 from vbuild.plan.claim import Ruleset
 from vbuild.plan.order import InputLayout
 from vbuild.progress import Progress
@@ -87,11 +97,10 @@ def prepare(
 def prepare_located(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> Prepared:
     """As :func:`prepare`, with files that are found already; no file is compared with its pin."""
     manifest = loaded.manifest
-    sides: tuple[Base | Delta, ...] = (manifest.base, *manifest.delta)
-    checkpoints = [
-        open_checkpoint(_paths(materials, group), group_label(group), side.format)
-        for group, side in enumerate(sides)
-    ]
+    if any(output.format == "as-is" for output in manifest.outputs):
+        return _prepare_files(loaded, materials)
+    checkpoints = [_open_base(manifest.base, materials)]
+    checkpoints += [_open_delta(d, i, materials) for i, d in enumerate(manifest.delta, 1)]
     identities = {
         FileRef(group, file): identity
         for group, checkpoint in enumerate(checkpoints)
@@ -104,6 +113,7 @@ def prepare_located(loaded: LoadedManifest, materials: Mapping[FileRef, Material
     )
     containers = make_containers(loaded, side_files)
     plan = make_plan(Request(claimed, checkpoints[0], layouts, containers))
+    plan = replace(plan, warnings=(*plan.warnings, *_other_types(loaded, plan)))
     prepared = Prepared(
         loaded,
         materials,
@@ -117,6 +127,64 @@ def prepare_located(loaded: LoadedManifest, materials: Mapping[FileRef, Material
     check_collisions(prepared.output_names, str(loaded.path))
     _check_expected(prepared)
     return prepared
+
+
+def _prepare_files(loaded: LoadedManifest, materials: Mapping[FileRef, Material]) -> Prepared:
+    """The build of an xor-file delta: whole files, of which no header is read."""
+    layouts = {ref: InputLayout(material.size, ()) for ref, material in materials.items()}
+    none = Checkpoint({}, (), "as-is", {}, {})
+    prepared = Prepared(
+        loaded=loaded,
+        materials=materials,
+        identities={},
+        layouts=layouts,
+        base=none,
+        deltas=(none,),
+        plan=make_file_plan(layouts),
+        side_files={},
+    )
+    _check_expected(prepared)
+    return prepared
+
+
+def _open_base(base: Base, materials: Mapping[FileRef, Material]) -> Checkpoint:
+    return open_checkpoint(_paths(materials, 0), group_label(0), base.format)
+
+
+def _open_delta(delta: Delta, group: int, materials: Mapping[FileRef, Material]) -> Checkpoint:
+    """The tensors of a delta, or what an adapter changes."""
+    checkpoint = open_checkpoint(_paths(materials, group), group_label(group), delta.format)
+    if delta.kind != "lora":
+        return checkpoint
+    config = materials.get(FileRef(group, CONFIG_NAME))
+    if config is None:
+        raise InvalidInput(
+            "adapter-config",
+            f"the adapter has no {CONFIG_NAME}",
+            where=group_label(group),
+            hint=f'list it among its files: "{CONFIG_NAME}" = {{}}',
+        )
+    return as_adapter(checkpoint, parse_adapter_config(read_material(config), config.label))
+
+
+def _other_types(loaded: LoadedManifest, plan: Plan) -> list[str]:
+    """A warning where the tool that a preset describes writes another type than the build does.
+
+    With a ``dtype`` the manifest has decided; without one nobody may have thought of it.
+    """
+    last = len(loaded.manifest.delta) - 1
+    preset = loaded.preset_for(last) if last >= 0 else None
+    wanted = None if preset is None else load_preset(preset).dtype
+    if wanted is None or all(output.dtype is not None for output in loaded.manifest.outputs):
+        return []
+    made = {recipe.dtype for recipe in plan.recipes.values() if recipe.dtype.is_arithmetic}
+    others = sorted(dtype.long_name for dtype in made if dtype.long_name != wanted)
+    if not others:
+        return []
+    return [
+        f"what the preset {preset} describes writes {wanted}, and this build {' and '.join(others)}"
+        f' (the base\'s type): say dtype = "{wanted}" in [output] for the same bits'
+    ]
 
 
 def _paths(materials: Mapping[FileRef, Material], group: int) -> dict[str, Path]:

@@ -26,7 +26,7 @@ from vbuild.formats.meta_config import configuration
 from vbuild.manifest import LoadedManifest, outputs
 from vbuild.manifest.schema import Side
 from vbuild.plan import FileRef
-from vbuild.plan.claim import Recipe
+from vbuild.plan.recipe import Recipe
 from vbuild.tokenizer import (
     CONFIG_FILES,
     TOKENIZER_FILES,

@@ -20,7 +20,7 @@ from vbuild.errors import Interrupted
 from vbuild.files import changed
 from vbuild.formats import Checkpoint
 from vbuild.plan import FileRef
-from vbuild.plan.claim import copied
+from vbuild.plan.recipe import copied
 from vbuild.plan.lower import Draft, lower
 from vbuild.plan.order import InputLayout, Program, Range, finish
 from vbuild.table import RegionKind

@@ -26,7 +26,7 @@ from vbuild.formats.registry import holds_weights
 from vbuild.manifest import Base, Delta, FilePin
 from vbuild.manifest.discover import discover, place_of_directory
 from vbuild.plan import FileRef
-from vbuild.plan.claim import copied
+from vbuild.plan.recipe import copied
 from vbuild.plan.lower import Draft, lower
 from vbuild.plan.order import InputLayout, Program, unhashed
 from vbuild.progress import Progress, Silence

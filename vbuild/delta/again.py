@@ -18,7 +18,7 @@ from vbuild.diff.measure import MeasuringTask, batches, run_measuring
 from vbuild.diff.side import InputFile
 from vbuild.files import Identity
 from vbuild.plan import FileRef
-from vbuild.plan.claim import Recipe, Step, View
+from vbuild.plan.recipe import Recipe, Step, View
 from vbuild.progress import Progress
 from vbuild.table import Op
 from vbuild.tensors import Tensor

@@ -21,7 +21,7 @@ from typing import Final, Literal
 from vbuild.delta.groups import BASE, TARGET
 from vbuild.errors import InvalidInput
 from vbuild.manifest import Rule, glob_match
-from vbuild.plan.claim import Band, Recipe, Step, View, copied
+from vbuild.plan.recipe import Band, Recipe, Step, View, copied
 from vbuild.table import Op
 from vbuild.tensors import DType, Tensor
 

@@ -19,9 +19,9 @@ from vbuild.diff.side import Side, inputs
 from vbuild.digest import core_error, kernels
 from vbuild.errors import Interrupted
 from vbuild.plan import FileRef
-from vbuild.plan.claim import Band, Recipe, Step, View
 from vbuild.plan.lower import Draft, lower
 from vbuild.plan.order import InputLayout, Program, unhashed
+from vbuild.plan.recipe import Band, Recipe, Step, View
 from vbuild.progress import Progress, Silence
 from vbuild.table import Op
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,7 +30,7 @@ from vbuild.formats.meta_params import Params
 from vbuild.formats.opener import Opener
 from vbuild.formats.registry import FORMATS, GGUF, META_LLAMA, Format, format_named, format_of
 from vbuild.strict_json import quoted
-from vbuild.tensors import Tensor, TensorSpec
+from vbuild.tensors import LowRankSpec, Tensor, TensorSpec
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
@@ -45,6 +45,7 @@ class Checkpoint:
     ``format`` is the container's name, or ``meta-llama``, whose ``params`` are kept. ``headers``
     and ``identities`` have an entry for every file that was opened, an index or ``params.json``
     included: the byte ranges that were read (sorted, disjoint) and what the file was at that time.
+    ``updates`` are those of an adapter, by the names of the base's tensors that they change.
     """
 
     tensors: Mapping[str, Tensor]
@@ -53,6 +54,7 @@ class Checkpoint:
     headers: dict[str, tuple[tuple[int, bytes], ...]]
     identities: dict[str, Identity]
     params: Params | None = None
+    updates: Mapping[str, LowRankSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,23 @@
 
 - File names are clean and do not collide (bad-inputs.md, 8, 9, 10, 12); one file has one digest
   (13).
-- Every delta has rules: its own, or those of ``[apply]``; a preset or a list, never both.
-- A key without effect is an error, not a surprise: ``pad`` belongs to an addition, and so on.
+- A key without effect is an error, not a surprise; :mod:`vbuild.manifest.check_rules` says so of
+  rules.
 - What takes something from the delta needs a delta.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from vbuild.errors import InvalidInput
+from vbuild.manifest.check_rules import check_rules
+from vbuild.manifest.check_whole_files import check_whole_files
 from vbuild.manifest.explain import nearest, quote
 from vbuild.manifest.outline import KeyPath, Outline
 from vbuild.manifest.paths import find_collision, output_name_fault, path_fault
-from vbuild.manifest.presets import preset_names
-from vbuild.manifest.schema import MAX_INTEGER, Base, Delta, Manifest, Output, Rule, Tokenizer
+from vbuild.manifest.schema import MAX_INTEGER, Base, Delta, Manifest, Output, Tokenizer
 from vbuild.sources import check_uri
 
 __all__ = ["check_manifest", "inputs", "outputs"]
@@ -45,7 +46,7 @@ def check_manifest(manifest: Manifest, outline: Outline) -> None:
     for path, side in inputs(manifest):
         _check_input(side, path, outline)
     _check_digests(manifest, outline)
-    _check_rules(manifest, outline)
+    check_rules(manifest, outline)
     if manifest.tokenizer is not None:
         _check_tokenizer(manifest.tokenizer, outline)
     for key, table in (("tokenizer", manifest.tokenizer), ("config", manifest.config)):
@@ -57,6 +58,7 @@ def check_manifest(manifest: Manifest, outline: Outline) -> None:
         _check_output(output, path, manifest, outline)
     _check_outputs(manifest, outline)
     _check_copy(manifest, outline)
+    check_whole_files(manifest, inputs(manifest), outputs(manifest), outline)
 
 
 def _check_input(side: Base | Delta, path: KeyPath, outline: Outline) -> None:
@@ -106,73 +108,6 @@ def _check_digests(manifest: Manifest, outline: Outline) -> None:
                     expected=f"{digest} (line {outline.line_of(first)})",
                     got=pin.sha256,
                 )
-
-
-def _check_rules(manifest: Manifest, outline: Outline) -> None:
-    apply = manifest.apply
-    if apply is not None:
-        _check_choice(apply.preset, apply.rule, ("apply",), outline)
-        if apply.preset is None and not apply.rule:
-            raise outline.error(
-                "no-rules", ("apply",), "has no rules", expected="preset or [[apply.rule]]"
-            )
-    for i, delta in enumerate(manifest.delta):
-        path: KeyPath = ("delta", i)
-        _check_choice(delta.preset, delta.rule or (), path, outline)
-        if delta.preset is None and delta.rule is None and apply is None:
-            raise outline.error(
-                "no-rules",
-                path,
-                "nothing says how the delta is applied",
-                expected="[apply] with a preset or rules",
-                hint=f"the presets are {', '.join(preset_names())}",
-            )
-
-
-def _check_choice(
-    preset: str | None, rules: Iterable[Rule], path: KeyPath, outline: Outline
-) -> None:
-    if preset is not None and rules:
-        raise outline.error(
-            "preset-and-rules",
-            (*path, "rule"),
-            "a preset is a whole list of rules, nothing can be added to it",
-            expected="preset or rule",
-            hint="write the preset's rules out and change them",
-        )
-    if preset is not None and preset not in preset_names():
-        raise outline.error(
-            "unknown-preset",
-            (*path, "preset"),
-            "unknown preset",
-            expected=" or ".join(map(quote, preset_names())),
-            got=quote(preset),
-            hint=nearest(preset, preset_names()),
-        )
-    for i, rule in enumerate(rules):
-        _check_rule(rule, (*path, "rule", i), outline)
-
-
-def _check_rule(rule: Rule, path: KeyPath, outline: Outline) -> None:
-    for key, used, ops in (
-        ("pad", rule.pad is not None, ("add", "xor")),
-        ("compute", rule.compute is not None, ("add",)),
-        ("on_shape_mismatch", rule.on_shape_mismatch != "error", ("add", "xor")),
-    ):
-        if used and rule.op not in ops:
-            raise outline.error(
-                "no-effect",
-                (*path, key),
-                f'has no effect with op = "{rule.op}"',
-                expected=" or ".join(f'op = "{op}"' for op in ops),
-            )
-    if rule.pad is not None and rule.on_shape_mismatch != "error":
-        raise outline.error(
-            "no-effect",
-            (*path, "on_shape_mismatch"),
-            "contradicts pad, which also says what to do where shapes differ",
-            expected="one of the two",
-        )
 
 
 def _check_tokenizer(tokenizer: Tokenizer, outline: Outline) -> None:

@@ -20,10 +20,11 @@ from vbuild.errors import InvalidInput, NotLocked
 from vbuild.files import read_small
 from vbuild.formats.registry import holds_weights
 from vbuild.manifest.check import check_manifest, inputs
+from vbuild.manifest.check_rules import preset_of, rules_of
 from vbuild.manifest.explain import convert
 from vbuild.manifest.outline import KeyPath, Outline, cut, format_path, scan
 from vbuild.manifest.presets import load_preset
-from vbuild.manifest.schema import Apply, Delta, Manifest, Rule
+from vbuild.manifest.schema import Manifest, Rule
 
 __all__ = [
     "MAX_MANIFEST_SIZE",
@@ -66,8 +67,7 @@ class LoadedManifest:
 
     def preset_for(self, delta_index: int = 0) -> str | None:
         """The preset that :meth:`rules_for` comes from, or None for rules of the manifest."""
-        chosen = _chosen(self.manifest, delta_index)
-        return None if chosen is None else chosen.preset
+        return preset_of(self.manifest, delta_index)
 
     def line_of(self, key_path: KeyPath) -> int:
         """The line of ``("delta", 0, "files", "model.bin")``, or of what is nearest around it."""
@@ -78,20 +78,12 @@ class LoadedManifest:
         return self.outline.place(key_path)
 
 
-def _chosen(manifest: Manifest, delta_index: int) -> Delta | Apply | None:
-    """The table that has the rules of a delta."""
-    if delta_index < len(manifest.delta):
-        delta = manifest.delta[delta_index]
-        if delta.preset is not None or delta.rule is not None:
-            return delta
-    return manifest.apply
-
-
 def _resolve_rules(manifest: Manifest, delta_index: int) -> tuple[Rule, ...]:
-    chosen = _chosen(manifest, delta_index)
-    if chosen is None:
-        return _COPY_ALL
-    return chosen.rule or () if chosen.preset is None else load_preset(chosen.preset).rule
+    preset = preset_of(manifest, delta_index)
+    if preset is not None:
+        return load_preset(preset).rule
+    chosen = rules_of(manifest, delta_index)
+    return _COPY_ALL if chosen is None else chosen.rule or ()
 
 
 def load_manifest(path: Path) -> LoadedManifest:

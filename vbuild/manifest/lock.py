@@ -117,6 +117,13 @@ def _collect(
         listed = side.files or side.weights is not None
         if check and (not listed or not _is_fixed(side, override)):
             continue  # one of the gaps: nothing to compare
+        if not side.files and any(o.format == "as-is" for o in loaded.manifest.outputs):
+            raise InvalidInput(
+                "weights-unclear",
+                "which files are XORed is for you to say: nothing in them tells",
+                where=loaded.place(path),
+                hint='list them under `files`, as "NAME" = {}, and lock again',
+            )
         repository = repository_of(side.uri, override)
         if repository is None:
             files += _local(loaded, path, side, override, check)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 __all__ = [
+    "DEFAULT_PRESETS",
     "LATER",
     "SCHEMA_VERSION",
     "Apply",
@@ -64,9 +65,6 @@ K_QUANTS: Final = (
 
 LATER: Final[Mapping[tuple[str, str], tuple[str, ...]]] = MappingProxyType(
     {
-        ("Delta", "kind"): ("lora", "xor-file"),
-        ("Rule", "pad"): ("mean",),
-        ("Output", "format"): ("as-is",),
         ("Output", "type"): K_QUANTS,
     }
 )
@@ -147,14 +145,15 @@ class Rule(Table, frozen=True, kw_only=True):
         Meta(description="Globs over tensor names: * is any text, ? one character."),
     ]
     op: Annotated[
-        Literal["add", "xor", "copy-base", "copy-delta", "drop"],
+        Literal["add", "xor", "merge", "copy-base", "copy-delta", "drop"],
         Meta(description="What the output tensor is made of."),
     ]
     pad: Annotated[
-        Literal["zero", "delta"] | None, Meta(description="What new rows of the base start from.")
+        Literal["zero", "mean", "delta"] | None,
+        Meta(description="What new rows of the base start from."),
     ] = None
     on_missing: Annotated[
-        Literal["error", "copy", "drop"],
+        Literal["error", "copy", "copy-base", "copy-delta", "drop"],
         Meta(description="What to do with a tensor that is on one side only."),
     ] = "error"
     on_shape_mismatch: Annotated[
@@ -178,11 +177,24 @@ class Rule(Table, frozen=True, kw_only=True):
 Rules = Annotated[tuple[Rule, ...], Meta(min_length=1, description="Rules, read from the top.")]
 
 
+Kind = Literal["dense", "lora", "xor-file"]
+
+DEFAULT_PRESETS: Final[Mapping[str, str]] = MappingProxyType(
+    {"lora": "peft", "xor-file": "oasst-xor"}
+)
+"""The preset of a delta that no rules are given for, by kind."""
+
+
 class Preset(Table, frozen=True, kw_only=True):
-    """A named list of rules, as a file of ``presets/`` holds it."""
+    """A named list of rules, as a file of ``presets/`` holds it.
+
+    ``kind`` is that of the deltas it is for; ``dtype`` what the tool that it describes writes.
+    """
 
     description: str
     rule: Rules
+    kind: Kind = "dense"
+    dtype: ElementType | None = None
 
 
 class Base(Table, frozen=True, kw_only=True):
@@ -199,7 +211,13 @@ class Delta(Table, frozen=True, kw_only=True):
 
     uri: Uri
     format: ContainerFormat = "auto"
-    kind: Annotated[Literal["dense"], Meta(description="What the delta's tensors are.")] = "dense"
+    kind: Annotated[
+        Kind,
+        Meta(
+            description="Tensors to combine with the base's, a LoRA adapter as PEFT writes it, or "
+            "files to XOR with the base's."
+        ),
+    ] = "dense"
     weights: WeightsPin = None
     files: InputFiles = {}
     preset: PresetName | None = None
@@ -249,9 +267,10 @@ class Config(Table, frozen=True, kw_only=True):
 class Output(Table, frozen=True, kw_only=True):
     """How the result is written, and what it must be."""
 
-    format: Annotated[Literal["safetensors", "gguf"], Meta(description="The container format.")] = (
-        "safetensors"
-    )
+    format: Annotated[
+        Literal["safetensors", "gguf", "as-is"],
+        Meta(description="The container format; as-is: the files of an xor-file delta."),
+    ] = "safetensors"
     type: Annotated[
         Literal["F16", "BF16", "F32", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"] | None,
         Meta(description="How a GGUF file stores its matrices."),
@@ -308,8 +327,14 @@ class Manifest(Table, frozen=True, kw_only=True):
 
     @property
     def config_source(self) -> Side:
-        """Whose ``config.json`` and ``generation_config.json`` are copied."""
-        return self.files_source if self.config is None else self.config.source
+        """Whose ``config.json`` and ``generation_config.json`` are copied.
+
+        An adapter has none: a LoRA's tokenizer goes with the base's configuration.
+        """
+        if self.config is not None:
+            return self.config.source
+        adapter = self.files_source == "delta" and self.delta[-1].kind == "lora"
+        return "base" if adapter else self.files_source
 
     def side(self, which: Side) -> Base | Delta:
         """The base, or the last delta of the chain."""

@@ -3,7 +3,8 @@
 - A pure function of headers: it reads no data, opens nothing for writing, and gives the same plan
   on every machine.
 - The parts, in order: :mod:`claim` (rules to recipes), :mod:`containers` (recipes to files, for
-  every output), :mod:`lower` (recipes to segments), :mod:`order` (who hashes what).
+  every output), :mod:`lower` (recipes to segments), :mod:`order` (who hashes what);
+  :mod:`whole_files` is the other way to segments, for deltas of files.
 - Claiming is a step of its own, as what a container is made with may depend on the recipes.
 """
 
@@ -15,10 +16,12 @@ from dataclasses import dataclass
 
 from vbuild.errors import InvalidInput
 from vbuild.formats import Checkpoint
-from vbuild.plan.claim import Recipe, Ruleset, claim, copied
+from vbuild.plan.claim import Ruleset, claim
 from vbuild.plan.containers import Container, WeightFile
 from vbuild.plan.lower import Draft, FileRef, lower
 from vbuild.plan.order import InputLayout, Program, finish, unhashed
+from vbuild.plan.recipe import Recipe, copied
+from vbuild.plan.whole_files import xor_drafts
 from vbuild.tensors import Tensor
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "Request",
     "claim_tensors",
     "copy_program",
+    "make_file_plan",
     "make_plan",
 ]
 
@@ -58,7 +62,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A weight file to be written, the program that makes it, and which output it belongs to."""
+    """A weight file to be written, the program that makes it, and which output it belongs to.
+
+    ``recipes`` is empty for a file that is made as a whole.
+    """
 
     name: str
     size: int
@@ -114,7 +121,8 @@ def claim_tensors(
 
     InvalidInput where a rule cannot be applied (see :mod:`claim`), or nothing is left.
     """
-    recipes, warnings = claim(base.tensors, [delta.tensors for delta in deltas], rulesets, None)
+    changes = [{**delta.tensors, **delta.updates} for delta in deltas]
+    recipes, warnings = claim(base.tensors, changes, rulesets, None)
     if not recipes:
         raise InvalidInput("nothing-to-build", "the rules leave no tensor for the output")
     return Claimed(recipes, tuple(warnings))
@@ -138,6 +146,23 @@ def make_plan(request: Request) -> Plan:
         {name: data for found in contents for name, data in sorted(found.others.items())},
         (*request.claimed.warnings, *(text for found in contents for text in found.warnings)),
     )
+
+
+def make_file_plan(inputs: Mapping[FileRef, InputLayout]) -> Plan:
+    """The plan of an xor-file delta (group 1): its files, XORed with the base's of their names.
+
+    InvalidInput: ``no-base-file``, ``nothing-to-build``.
+    """
+    drafts = xor_drafts(inputs)
+    if not drafts:
+        raise InvalidInput("nothing-to-build", "the delta has no file")
+    programs = finish(list(drafts.values()), inputs)
+    outputs = tuple(
+        OutputFile(name, inputs[FileRef(1, name)].size, program, (), 0)
+        for name, program in zip(drafts, programs, strict=False)
+    )
+    rest = programs[len(drafts)] if len(programs) > len(drafts) else None
+    return Plan({}, outputs, rest, {}, ())
 
 
 def copy_program(tensors: Sequence[Tensor], sizes: Mapping[str, int]) -> Program:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from vbuild.formats import Checkpoint
 from vbuild.formats.registry import META_LLAMA
 from vbuild.formats.safetensors import canonical_order, shard_name
-from vbuild.plan.claim import Recipe
+from vbuild.plan.recipe import Recipe
 from vbuild.tensors import Tensor
 
 __all__ = ["layout"]

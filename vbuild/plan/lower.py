@@ -17,11 +17,12 @@ from itertools import accumulate, pairwise, zip_longest
 from math import prod
 
 from vbuild.errors import InvalidInput
-from vbuild.plan.claim import Band, Mean, Product, Recipe, Step, View, Zeros
+from vbuild.plan.recipe import Band, Mean, Product, Recipe, Step, View, Zeros
 from vbuild.table import (
     AS_STORED,
     BYTES,
     CHAIN,
+    FACTORS,
     NOTHING,
     RANK,
     Layout,
@@ -149,14 +150,14 @@ def _run(
     """One chain of segments. The operands of all steps share dimensions, as a chain has to."""
     dims, operands = _operands(draft, recipe, terms, shape)
     chain = _chain(band, recipe.rounded or recipe.dtype, recipe.dtype)
-    if len(chain) > CHAIN:
-        raise InvalidInput(
-            "too-many-deltas",
-            "too many steps make this tensor",
-            where=recipe.name,
-            expected=f"at most {CHAIN}",
-            got=len(chain),
-        )
+    for what, got, most in (
+        ("too many steps make this tensor", len(chain), CHAIN),
+        ("the low-rank updates of this tensor are too large", _factors(terms, dims[-1]), FACTORS),
+    ):
+        if got > most:
+            raise InvalidInput(
+                "too-many-deltas", what, where=recipe.name, expected=f"at most {most}", got=got
+            )
     rest = iter(operands)
     for i, link in enumerate(chain):
         a = next(rest) if i == 0 else Operand(Operand.PREVIOUS)
@@ -193,6 +194,13 @@ def _operands(
     dims, strides = joint
     rest = iter(strides)
     return dims, [_operand(draft, term, dims, rest) for term in terms]
+
+
+def _factors(terms: Sequence[Term], columns: int) -> int:
+    """Bytes that a chain keeps in memory (table-format.md, operands of parts)."""
+    means = sum(20 * columns for term in terms if isinstance(term, Mean))
+    ranks = sum(term.right.shape[0] for term in terms if isinstance(term, Product))
+    return means + 4 * ranks * (columns + 1)
 
 
 def _pieces(term: Term) -> tuple[TensorSpec, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from vbuild.manifest import load_preset
 from vbuild.report.apply import license_line
 from vbuild.report.document import Value
 from vbuild.report.lines import BLANK, Line, Span, line, styled, table
@@ -49,6 +50,15 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of a delta, where they come from, and what a preset says of itself."""
+
+    origin: str
+    description: str | None
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Side:
     """What the base or a delta is; ``joined`` tensors lie in several of its weight files."""
 
@@ -80,11 +90,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a plan is, for people and programs. ``rules`` has ``(origin, rules)`` per delta."""
+    """What a plan is, for people and programs. ``rules`` has an entry per delta."""
 
     inputs: tuple[Input, ...]
     sides: tuple[Side, ...]
-    rules: tuple[tuple[str, tuple[str, ...]], ...]
+    rules: tuple[Rules, ...]
     groups: tuple[Group, ...]
     dropped: tuple[str, ...]
     outputs: tuple[Output, ...]
@@ -119,10 +129,11 @@ def _inputs(prepared: Prepared) -> Iterator[Input]:
 
 def _sides(prepared: Prepared) -> Iterator[Side]:
     for label, checkpoint in prepared.sides:
-        tensors = checkpoint.tensors.values()
-        joined = sum(isinstance(tensor, JoinedSpec) for tensor in tensors)
         files = len(checkpoint.files)
-        yield Side(label, checkpoint.format, files, len(tensors), joined)
+        if files:  # of files that are XORed whole nobody looks at the tensors
+            joined = sum(isinstance(tensor, JoinedSpec) for tensor in checkpoint.tensors.values())
+            count = len(checkpoint.tensors.keys() | checkpoint.updates.keys())
+            yield Side(label, checkpoint.format, files, count, joined)
 
 
 def _hashing(prepared: Prepared) -> dict[FileRef, Hashing]:
@@ -137,15 +148,17 @@ def _hashing(prepared: Prepared) -> dict[FileRef, Hashing]:
     return how | dict.fromkeys(() if rest is None else rest.files, "only")
 
 
-def _rules(prepared: Prepared) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _rules(prepared: Prepared) -> tuple[Rules, ...]:
     loaded = prepared.loaded
     found = []
     for i in range(max(1, len(loaded.manifest.delta))):
         preset = loaded.preset_for(i)
         origin = "of the manifest" if preset is None else f"of the preset {preset}"
-        if preset is None and loaded.manifest.apply is None:
+        if preset is None and not (loaded.manifest.apply or loaded.manifest.delta):
             origin = "none given"
-        found.append((origin, tuple(_rule_text(rule) for rule in loaded.rules_for(i))))
+        description = None if preset is None else load_preset(preset).description
+        rules = tuple(_rule_text(rule) for rule in loaded.rules_for(i))
+        found.append(Rules(origin, description, rules))
     return tuple(found)
 
 
@@ -174,12 +187,13 @@ def _groups(prepared: Prepared) -> tuple[Group, ...]:
 
 
 def _dropped(prepared: Prepared) -> tuple[str, ...]:
-    names = {name for _, checkpoint in prepared.sides for name in checkpoint.tensors}
+    checkpoints = [checkpoint for _, checkpoint in prepared.sides]
+    names = {n for checkpoint in checkpoints for n in (*checkpoint.tensors, *checkpoint.updates)}
     return tuple(sorted(names - prepared.plan.recipes.keys()))
 
 
 def _outputs(prepared: Prepared) -> tuple[Output, ...]:
-    weights = [Output(o.name, o.size, len(o.recipes)) for o in prepared.plan.outputs]
+    weights = [Output(o.name, o.size, len(o.recipes) or None) for o in prepared.plan.outputs]
     others = [Output(n, len(data), None) for n, data in prepared.side_files.items()]
     return tuple(sorted([*weights, *others], key=lambda output: output.name))
 
@@ -195,10 +209,11 @@ def lines(planned: Planned, summary: Summary) -> Iterator[Line]:
         right={1},
     )
     yield from table([(s.label, _side_text(s)) for s in summary.sides])
-    for number, (origin, rules) in enumerate(summary.rules, 1):
+    for number, found in enumerate(summary.rules, 1):
         which = f" for delta {number}" if len(summary.rules) > 1 else ""
-        yield from _section("rules", f"{origin}{which}")
-        yield from table([(str(i), text) for i, text in enumerate(rules, 1)], right={0})
+        described = f": {found.description}" if found.description else ""
+        yield from _section("rules", f"{found.origin}{which}{described}")
+        yield from table([(str(i), text) for i, text in enumerate(found.rules, 1)], right={0})
     yield from _computed(summary)
     written = f"{counted(len(summary.outputs), 'file')}, {size(planned.write)}, into {planned.out}"
     yield from _section("write", written)
@@ -259,7 +274,10 @@ def document(planned: Planned, summary: Summary) -> dict[str, Value]:
             {"name": s.label, "format": s.format, "tensors": s.tensors, "joined": s.joined}
             for s in summary.sides
         ],
-        "rules": [{"origin": origin, "rules": list(rules)} for origin, rules in summary.rules],
+        "rules": [
+            {"origin": r.origin, "description": r.description, "rules": list(r.rules)}
+            for r in summary.rules
+        ],
         "tensors": [
             {"rule": g.rule, "dtype": g.dtype, "count": g.tensors, "bytes": g.bytes}
             for g in summary.groups

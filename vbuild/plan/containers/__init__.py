@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vbuild.formats import Checkpoint
-from vbuild.plan.claim import Recipe
+from vbuild.plan.recipe import Recipe
 
 __all__ = ["Container", "Contents", "WeightFile"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from vbuild.formats import Checkpoint
 from vbuild.formats.index import index_json
 from vbuild.formats.safetensors import header
-from vbuild.plan.claim import Recipe, as_type
 from vbuild.plan.containers import Contents, WeightFile
 from vbuild.plan.layout import layout
+from vbuild.plan.recipe import Recipe, as_type
 from vbuild.tensors import DType
 
 __all__ = ["INDEX_NAME", "Safetensors"]

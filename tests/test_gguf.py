@@ -260,7 +260,7 @@ def test_two_files_are_compared_tensor_by_tensor(several, tmp_path, type_):
     (pair,) = [pair for pair in found.pairs if pair.status != "same"]
     assert (pair.name, pair.status, pair.differing) == (tensor.name, "changed", 1)
     assert pair.measured.first == 5 * pair.extents[1] + (3 if type_ == "Q8_0" else 1)
-    assert pair.count == (HIDDEN * row if type_ == "Q8_0" else HIDDEN * HIDDEN)
+    assert pair.elements == (HIDDEN * row if type_ == "Q8_0" else HIDDEN * HIDDEN)
 
 
 def test_metas_files_give_the_same_file_as_transformers_conversion_of_them(tmp_path):

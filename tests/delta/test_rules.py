@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbuild.delta.rules import draft
@@ -137,6 +137,7 @@ sides = st.dictionaries(names, kinds)
 
 
 @given(sides, sides, st.sampled_from(["add", "xor"]))
+@settings(deadline=None)
 def test_the_first_rule_that_matches_does_what_the_recipe_needs(base, target, op):
     one, other = specs(**base), specs(**target)
     try:

@@ -1,7 +1,7 @@
 """Layers and modules, from names alone."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbuild.diff import Place, arrange, place
@@ -58,6 +58,7 @@ def test_many_modules_are_grouped_by_their_first_components():
 
 
 @given(st.lists(st.text(st.sampled_from("ab0123.*\n\x1b<"), max_size=24), unique=True))
+@settings(deadline=None)
 def test_every_name_has_exactly_one_place(names):
     stacks, apart = arrange(names)
     placed = [name for stack in stacks for some in stack.cells.values() for name in some]

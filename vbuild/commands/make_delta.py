@@ -11,6 +11,7 @@ from pathlib import Path
 from vbuild.delta import DeltaOp, Made, Wanted, make
 from vbuild.diff import Side, open_side
 from vbuild.errors import InvalidInput
+from vbuild.formats.registry import FORMATS
 from vbuild.manifest.schema import NAME_PATTERN, SIZE_PATTERN
 from vbuild.progress import Progress
 from vbuild.sources import check_uri
@@ -50,7 +51,7 @@ def make_delta(
     """
     start = time.monotonic()
     where = Path(os.path.abspath(out))
-    sides = open_side(base, "base"), open_side(target, "target")
+    sides = open_side(base, "base", FORMATS), open_side(target, "target", FORMATS)
     wanted = Wanted(
         op=op,
         name=_name(name, target),

@@ -4,6 +4,7 @@
 - Where the types differ, both are widened exactly to one that has all values of both (f16 and bf16:
   f32) and compared there; types without arithmetic are compared only with themselves.
 - Where the shapes differ nothing is measured.
+- Of quantized types, bytes are compared: what a byte of a block means depends on the others.
 - The same is: the same names, types, shapes and bits. -0 and +0 differ, and are 0 apart.
 """
 
@@ -70,17 +71,6 @@ class Pair:
         return self.a.name
 
     @property
-    def extents(self) -> tuple[int, ...]:
-        """What indices and counts go over: the shape; of quantized types, rows of bytes."""
-        shape, dtype = self.a.shape, self.a.dtype
-        return (*shape[:-1], dtype.size_of(shape[-1])) if dtype.is_block else shape
-
-    @property
-    def count(self) -> int:
-        """The elements that are compared; of quantized types, bytes."""
-        return prod(self.extents)
-
-    @property
     def status(self) -> Status:
         """What the difference is, if any: the most that can be said."""
         if self.a.shape != self.b.shape:
@@ -95,9 +85,21 @@ class Pair:
         return 0 if self.measured is None else self.measured.differing
 
     @property
+    def extents(self) -> tuple[int, ...]:
+        """What indices count over: the shape; of a quantized type, bytes along the last axis."""
+        if not self.a.dtype.is_block:
+            return self.a.shape
+        return (*self.a.shape[:-1], self.a.dtype.size_of(self.a.shape[-1]))
+
+    @property
+    def elements(self) -> int:
+        """How many there are to compare: elements, or bytes of a quantized type."""
+        return prod(self.extents)
+
+    @property
     def share(self) -> float:
         """Differing elements as a part of all, from 0 to 1."""
-        return self.differing / self.count if self.count else 0.0
+        return self.differing / self.elements if self.elements else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Comparison:
             shape=statuses.count("shape"),
             only_a=len(self.only_a),
             only_b=len(self.only_b),
-            elements=sum(pair.count for pair in compared),
+            elements=sum(pair.elements for pair in compared),
             differing=sum(pair.differing for pair in compared),
         )
 

@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vbuild.errors import Unavailable
 from vbuild.files import Identity
 from vbuild.formats import Checkpoint, open_checkpoint
-from vbuild.formats.registry import READABLE
+from vbuild.formats.registry import READABLE, Format
 from vbuild.manifest.discover import discover, place_of_directory
 from vbuild.plan import FileRef
 
@@ -48,18 +48,20 @@ class Side:
     checkpoint: Checkpoint
 
 
-def open_side(path: Path, label: str) -> Side:
+def open_side(path: Path, label: str, known: Sequence[Format] = READABLE) -> Side:
     """The checkpoint in the file or directory ``path``; ``label`` names it in errors.
 
+    ``known`` are the containers that are read; a GGUF file is named itself, not its directory.
     Raises InvalidInput for what is malformed, Unavailable for what is missing.
     """
     if os.path.isdir(path):  # noqa: PTH112 (also answers where it may not look)
-        files = {name: path / name for name in discover(place_of_directory(path), "auto", (), ())}
+        names = discover(place_of_directory(path), "auto", (), ())
+        files = {name: path / name for name in names}
         return Side(path, label, path, files, open_checkpoint(files, str(path)))
     if not os.path.lexists(path):
         raise Unavailable("file-missing", "no such file", where=str(path))
     files = {path.name: path}
-    checkpoint = open_checkpoint(files, str(path), joined=False, known=READABLE)
+    checkpoint = open_checkpoint(files, str(path), joined=False, known=known)
     return Side(path, label, path.parent, files, checkpoint)
 
 

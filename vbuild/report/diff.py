@@ -98,7 +98,7 @@ def _described(pairs: Sequence[Pair]) -> Iterator[Line]:
         compared = "not compared"
         if pair.measured is not None:
             compared = f"compared as {pair.compared_as}: "
-            compared += f"{share(pair.differing, pair.count)} differ"
+            compared += f"{share(pair.differing, pair.elements)} differ"
         rows.append([pair.name, described(pair.a), described(pair.b), compared])
     yield from table(rows)
     yield from _more(len(other))
@@ -153,7 +153,7 @@ def _most(pairs: Sequence[Pair]) -> Iterator[Line]:
         rows.append(
             [
                 pair.name,
-                share(found.differing, pair.count),
+                share(found.differing, pair.elements),
                 grouped(found.max_ulp) if dtype.is_arithmetic else "-",
                 distance(found.max_abs) if dtype.is_arithmetic else "-",
                 shape(position(found.first, pair.extents)),
@@ -216,7 +216,7 @@ def _pair(pair: Pair) -> dict[str, Value]:
         "a": {"dtype": pair.a.dtype.code, "shape": list(pair.a.shape)},
         "b": {"dtype": pair.b.dtype.code, "shape": list(pair.b.shape)},
         "compared_as": None if dtype is None else dtype.code,
-        "elements": pair.count if found is not None else None,
+        "elements": pair.elements if found is not None else None,
         "differing": None if found is None else found.differing,
         "unordered": None if found is None else found.unordered,
         "first": _first(pair) if differs else None,

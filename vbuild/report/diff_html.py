@@ -245,7 +245,7 @@ def _numbers(pair: Pair) -> list[str]:
 
     cells = [
         grouped(found.differing),
-        share(found.differing, pair.count),
+        share(found.differing, pair.elements),
         at(found.first),
         brief(found.bits[0], dtype),
         brief(found.bits[1], dtype),

@@ -85,7 +85,7 @@ def _row(pair: Pair) -> list[str]:
     assert dtype is not None
     return [
         _code(pair.name),
-        share(found.differing, pair.count).replace("<", "&lt;"),
+        share(found.differing, pair.elements).replace("<", "&lt;"),
         grouped(found.max_ulp) if dtype.is_arithmetic else "",
         distance(found.max_abs) if dtype.is_arithmetic else "",
         shape(position(found.first, pair.extents)),

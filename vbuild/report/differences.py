@@ -58,7 +58,7 @@ def totals(pairs: Iterable[Pair]) -> Part:
     return Part(
         len(pairs),
         sum(pair.status != "same" for pair in pairs),
-        sum(pair.count for pair in pairs if pair.measured is not None),
+        sum(pair.elements for pair in pairs if pair.measured is not None),
         sum(m.differing for m in found),
         max((m.max_ulp for m in found), default=0),
         max((m.max_abs for m in found), default=0.0),

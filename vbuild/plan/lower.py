@@ -18,6 +18,7 @@ from math import prod
 
 from vbuild.errors import InvalidInput
 from vbuild.plan.recipe import Band, Mean, Product, Recipe, Step, View, Zeros
+from vbuild.plan.strides import Layout, joint_dims
 from vbuild.table import (
     AS_STORED,
     BYTES,
@@ -25,13 +26,11 @@ from vbuild.table import (
     FACTORS,
     NOTHING,
     RANK,
-    Layout,
     Op,
     Operand,
     Part,
     Segment,
     dense,
-    joint_dims,
     result_code,
     type_code,
 )

@@ -22,7 +22,7 @@ from vbuild.formats.gguf_header import Entry, header
 from vbuild.formats.gguf_llama import ARCHITECTURE, Llama, Place
 from vbuild.plan.containers import Contents, WeightFile
 from vbuild.plan.recipe import Band, Product, Recipe, View, as_type
-from vbuild.table import split_axes
+from vbuild.plan.strides import split_axes
 from vbuild.tensors import BLOCK_ELEMENTS, DType, Tensor, TensorSpec
 
 __all__ = ["FILE_TYPES", "Gguf"]

@@ -12,6 +12,7 @@ from tests.support.checkpoints import Array, bf16, f16, write_model, write_shard
 from tests.support.torch_files import write_torch_legacy, write_torch_zip
 from vbuild import inspect
 from vbuild.build import Sealed, build, prepare
+from vbuild.cli import main
 from vbuild.commands.evidence import evidence
 from vbuild.errors import InvalidInput, Mismatch, NotLocked, VbuildError
 from vbuild.manifest import load_manifest, require_locked
@@ -117,6 +118,20 @@ def test_other_weights_are_refused(job, tmp_path):
     assert error.where == f"{manifest}:5"
     assert error.expected == load_manifest(manifest).manifest.base.weights
     assert error.got == inspect(other, weights_digest=True).weights
+
+
+@pytest.mark.parametrize("what", ["nothing", "a file"])
+def test_a_base_that_is_no_directory_is_never_passed_over(job, tmp_path, what):
+    manifest = job()
+    gone = tmp_path / "gone"
+    (tmp_path / "base").rename(gone)
+    if what == "a file":
+        (tmp_path / "base").write_bytes((gone / "model.safetensors").read_bytes())
+    code, status = ("source-missing", 3) if what == "nothing" else ("not-a-directory", 2)
+    assert failing(manifest).code == code
+    assert main(["verify", str(manifest)]) == (3 if what == "nothing" else 1)
+    assert main(["apply", str(manifest), "--out", str(tmp_path / "out")]) == status
+    assert main(["verify", str(manifest), "--base", str(gone)]) == 0
 
 
 def as_bf16(array: Array) -> np.ndarray:

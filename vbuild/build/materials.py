@@ -131,7 +131,9 @@ def _places(
         except (InvalidInput, Unavailable) as e:
             problem = e
         files = dict(side.files)
-        if source is not None and side.weights is not None:
+        if side.weights is not None and source is None:
+            files = {WEIGHTS: FilePin(sha256=side.weights)}
+        elif side.weights is not None and source is not None:
             where = loaded.place((*inputs(manifest)[group][0], "weights"))
             label = group_label(group)
             try:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,23 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(pair, vb):
     ran = vb("diff", "base", "nothing", "--html", "no/such/place.html")
     assert ran.status == 2
     assert ran.err.startswith("error: no/such/place.html: the report cannot be written there")
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--html"])
+def test_a_report_never_replaces_weights(pair, vb, option):
+    weights = next(Path("base").glob("*.safetensors"))
+    before = weights.read_bytes()
+    ran = vb("diff", option, str(weights), "base", "tuned")
+    assert ran.status == 2
+    assert "would replace weights" in ran.err
+    assert weights.read_bytes() == before
+
+
+def test_two_reports_have_two_files(pair, vb):
+    ran = vb("diff", "base", "tuned", "--html=x", "--json=./x")
+    assert ran.status == 2
+    assert "--json and --html would both write x" in ran.err
+    assert json.loads(Path("x").read_text())["code"] == "usage"
 
 
 def test_the_weights_digests_are_those_of_inspect(pair, vb):

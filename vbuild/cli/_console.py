@@ -88,15 +88,11 @@ class Console:
             return
         if not _may_be_file(self.json_to):
             target, self.json_to = self.json_to, None
-            raise InvalidInput(
-                "json-target",
-                "the JSON cannot be written there",
-                where=target or "--json=",
-                hint="name a file in a directory that exists",
-            )
+            what, hint = _refusal("JSON", target)
+            raise InvalidInput("json-target", what, where=target or "--json=", hint=hint)
 
     def check_targets(self, targets: Mapping[str, str | None]) -> None:
-        """Refuse FILEs (by option) that cannot be written, or more than one on standard output.
+        """Refuse FILEs (by option) that cannot be written, or one that two options name.
 
         One that goes to standard output silences :meth:`result`.
         """
@@ -107,12 +103,16 @@ class Console:
             raise InvalidInput("usage", what, hint=f"write {taken[1]}=FILE")
         for option, target in targets.items():
             if target not in (None, "-") and not _may_be_file(str(target)):
-                raise InvalidInput(
-                    "report-target",
-                    "the report cannot be written there",
-                    where=target or f"{option}=",
-                    hint="name a file in a directory that exists",
-                )
+                what, hint = _refusal("report", str(target))
+                raise InvalidInput("report-target", what, where=target or f"{option}=", hint=hint)
+        first: dict[Path, str] = {}
+        for option, target in wanted.items():
+            if target is None or target == "-":
+                continue
+            other = first.setdefault(Path(target).resolve(), option)
+            if other != option:
+                what = f"{other} and {option} would both write {target}"
+                raise InvalidInput("usage", what, hint="give each a file of its own")
         self.silent = bool(taken)
 
     def result(self, lines: Iterable[Line], *, wrong: bool = False) -> None:
@@ -185,7 +185,20 @@ class Console:
 
 def _may_be_file(target: str) -> bool:
     path = Path(target)
-    return bool(target) and not path.is_dir() and path.parent.is_dir()
+    return bool(target) and not path.is_dir() and path.parent.is_dir() and not _is_weights(path)
+
+
+def _is_weights(path: Path) -> bool:
+    """Whether a file of weights is there: the next argument, taken for the FILE of an option."""
+    return path.is_file() and path.name.endswith((".safetensors", ".bin", ".pt", ".pth", ".gguf"))
+
+
+def _refusal(what: str, target: str) -> tuple[str, str]:
+    """What is wrong with the FILE ``target``, and what to do."""
+    if target and _is_weights(Path(target)):
+        hint = "write the option as --OPTION=FILE, or behind the other arguments"
+        return f"the {what} would replace weights", hint
+    return f"the {what} cannot be written there", "name a file in a directory that exists"
 
 
 def _send(stream: TextIO, text: str) -> None:

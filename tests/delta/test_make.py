@@ -230,6 +230,7 @@ def test_a_difference_that_is_not_finite_is_an_error_and_xor_has_none(tmp_path):
     write_model(tmp_path / "t", {"w": f16([60000.0, 1.0])})
     error = failing(tmp_path, tmp_path / "base", tmp_path / "t", op="add", out=tmp_path / "d")
     assert (error.code, error.where) == ("nonfinite-result", "w")
+    assert "--op xor" in error.hint
     make_delta(tmp_path / "base", tmp_path / "t", op="xor", out=tmp_path / "d")
 
 

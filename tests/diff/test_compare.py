@@ -222,3 +222,23 @@ def test_what_is_not_there_or_no_checkpoint_is_an_error(tmp_path):
     (tmp_path / "text.safetensors").write_text("hello, I am no model\n")
     with pytest.raises(InvalidInput):
         open_side(tmp_path / "text.safetensors", "a")
+
+
+def test_a_damaged_file_is_named_with_the_side_it_belongs_to(tmp_path):
+    a, b = (write_model(tmp_path / side, {"w": f16([1.0, 2.0])}) for side in "ab")
+    whole = (b / "model.safetensors").read_bytes()
+    (b / "model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(InvalidInput) as caught:
+        open_side(a, "a"), open_side(b, "b")
+    assert caught.value.where == str(b / "model.safetensors")
+
+
+def test_files_that_could_each_be_the_weights_have_to_be_named(tmp_path):
+    model = write_model(tmp_path / "a", {"w": f16([1.0, 2.0])})
+    (model / "model.safetensors").rename(model / "one.safetensors")
+    (model / "two.safetensors").write_bytes((model / "one.safetensors").read_bytes())
+    with pytest.raises(InvalidInput) as caught:
+        open_side(model, "a")
+    assert caught.value.code == "weights-unclear"
+    assert caught.value.hint.startswith("name the file itself")
+    assert open_side(model / "one.safetensors", "a").files.keys() == {"one.safetensors"}

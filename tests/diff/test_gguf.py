@@ -82,4 +82,22 @@ def test_no_delta_is_made_of_gguf(tmp_path, tensors):
     a = write(tmp_path / "a.gguf", tensors, gguf.GGMLQuantizationType.F16)
     with pytest.raises(InvalidInput) as caught:
         make_delta(a, a, op="xor", out=tmp_path / "d")
-    assert caught.value.code == "no-weights"
+    assert caught.value.code == "gguf-input"
+
+
+def test_a_directory_with_one_gguf_file_stands_for_it(tmp_path, tensors):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for directory in (one, two):
+        directory.mkdir()
+        write(directory / "a-F16.gguf", tensors, gguf.GGMLQuantizationType.F16)
+        (directory / "model.sig").write_text("{}")
+    assert diff(one, two / "a-F16.gguf").same
+    write(two / "a-Q8_0.gguf", tensors, gguf.GGMLQuantizationType.Q8_0)
+    with pytest.raises(InvalidInput) as caught:
+        diff(one, two)
+    assert caught.value.code == "weights-unclear"
+    assert caught.value.got == "a-F16.gguf, a-Q8_0.gguf"
+    write_model(two, {name: f16(values) for name, values in tensors.items()})
+    found = diff(one, two)
+    assert found.b.checkpoint.format == "safetensors"
+    assert found.same

@@ -103,7 +103,12 @@ def make(
             check()
             staging.drop_others(())
             run = Run(staging, jobs, progress or Silence(), kernels())
-            made, sealed = _make(base, target, wanted, drafted, run)
+            try:
+                made, sealed = _make(base, target, wanted, drafted, run)
+            except InvalidInput as e:
+                if e.code == "nonfinite-result":
+                    e.hint = "look for damaged inputs; if this is meant, make it with --op xor"
+                raise
             check()
             sums = format_sums(sorted(made.files.items()))
             names = [name for name in made.files if name != MANIFEST_NAME]

@@ -79,8 +79,8 @@ def open_checkpoint(
     suffix, their container by content; with a ``format`` other than ``auto`` the weights of
     other containers, and their index, are left aside. Meta's files are recognised by their names,
     unless they are not to be taken as ``joined``. ``known`` are the containers that are read; a
-    GGUF file counts only where nothing else does. Raises InvalidInput for anything that is
-    malformed or ambiguous, Unavailable for a file that is missing or unreadable.
+    GGUF file counts, or is refused as one, only where nothing else does. Raises InvalidInput for
+    anything that is malformed or ambiguous, Unavailable for a file that is missing or unreadable.
     """
     opener = Opener(files)
     if joined and format in ("auto", META_LLAMA):
@@ -89,13 +89,13 @@ def open_checkpoint(
             return _open_meta(meta, opener, label, format)
     wanted = None if format == "auto" else format_named(format, label)
     names = sorted(name for name in files if name.endswith(_SUFFIXES))
-    if not names and GGUF in known:
+    if not names:
         names = sorted(name for name in files if name.endswith(GGUF.suffixes))
     opened = {name: _open_weights(opener, name, wanted, known) for name in names}
     fmt = wanted or _only_format(opened, label)
     weights = {name: w.tensors for name, w in opened.items() if w.format == fmt}
     if fmt is None or not weights:
-        _refuse_empty(label, wanted)
+        _refuse_empty(label, wanted, known)
     index = _find_index(opener, weights, fmt, label, explicit=wanted is not None)
     if index is not None:
         check_shards(index, weights)
@@ -104,7 +104,7 @@ def open_checkpoint(
         check_total(index, every, shared=fmt.name != "safetensors")
     tensors = _union(weights)
     if not tensors:
-        _refuse_empty(label, wanted)
+        _refuse_empty(label, wanted, known)
     return Checkpoint(
         {name: tensors[name] for name in sorted(tensors)},
         tuple(weights),
@@ -138,12 +138,13 @@ def _open_weights(
         return _Weights(fmt, fmt.read_tensors(file) if wanted in (None, fmt) else [])
 
 
-def _refuse_empty(label: str, wanted: Format | None) -> NoReturn:
+def _refuse_empty(label: str, wanted: Format | None, known: Sequence[Format]) -> NoReturn:
+    suffixes = [s for fmt in ((wanted,) if wanted else known) for s in fmt.suffixes]
     raise InvalidInput(
         "no-weights",
         "no tensors among the files",
         where=label,
-        expected=f"files of {', '.join(wanted.suffixes if wanted else _SUFFIXES)}",
+        expected=f"files of {', '.join(suffixes)}",
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.support.builds import sha256
 from tests.support.checkpoints import Array, bf16, f16, f32, write_model, write_shards
 from tests.support.machine_kernels import differences
+from tests.support.meta_files import hugging_face, make_meta, write_meta
 from tests.support.torch_files import write_torch_zip
 from vbuild.build import Sealed, build, prepare
 from vbuild.commands.make_delta import make_delta
@@ -273,3 +274,19 @@ def test_a_file_of_the_target_that_is_too_large_to_be_a_configuration_is_refused
     assert isinstance(error, InvalidInput)
     with pytest.raises(InvalidInput):
         read_small(target / "config.json", "config.json")
+
+
+def test_a_base_in_metas_files_that_is_pinned_by_weights_may_be_cut_otherwise(tmp_path):
+    model = make_meta()
+    for files in (1, 2):
+        write_meta(tmp_path / f"meta{files}", model, files)
+    values = {name: f16(array + 1) for name, array in hugging_face(model).items()}
+    target = write_model(tmp_path / "target", values)
+    delta = tmp_path / "d"
+    make_delta(tmp_path / "meta2", target, op="xor", out=delta, pin_weights=True)
+    manifest = load_manifest(delta / "manifest.toml")
+    assert list(manifest.manifest.base.files) == ["params.json"]
+    for files in (1, 2):
+        prepared = prepare(manifest, base=tmp_path / f"meta{files}")
+        build(prepared, tmp_path / f"out{files}", seal=lambda _: Sealed())
+        assert compare(open_side(tmp_path / f"out{files}", "a"), open_side(target, "b")).same

@@ -36,6 +36,7 @@ from vbuild.errors import Interrupted, InvalidInput, Mismatch
 from vbuild.files import os_error, read_small
 from vbuild.formats import open_checkpoint
 from vbuild.formats.checkpoint import Checkpoint
+from vbuild.formats.registry import holds_weights
 from vbuild.manifest import parse_manifest
 from vbuild.manifest.schema import decimal_size
 from vbuild.plan import Claimed, FileRef, Plan, Request, make_plan
@@ -52,7 +53,7 @@ MANIFEST_NAME = "manifest.toml"
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a delta is to be. ``pin_weights``: the base is pinned by its weights digest, so that any
-    container of it will do; else by its files."""
+    container of it will do, and Meta's ``params.json`` by its own; else by its files."""
 
     op: DeltaOp
     name: str
@@ -222,7 +223,7 @@ def _text(
     files = {
         ref.file: Pinned(m.size, m.sha256)
         for ref, m in known.materials.items()
-        if ref.group == BASE and not wanted.pin_weights
+        if ref.group == BASE and not (wanted.pin_weights and holds_weights(ref.file))
     }
     return Text(
         name=wanted.name,

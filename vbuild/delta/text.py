@@ -27,8 +27,9 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a delta's manifest says. ``base`` has the files of the base, or is empty where
-    ``base_weights`` pins it; ``outputs`` and ``weights`` are filled in when they are known."""
+    """What a delta's manifest says. ``base`` has the files of the base, without the weights
+    where ``base_weights`` pins these; ``outputs`` and ``weights`` are filled in when they are
+    known."""
 
     name: str
     license: str | None

@@ -263,8 +263,14 @@ def test_two_files_are_compared_tensor_by_tensor(several, tmp_path, type_):
     assert pair.elements == (HIDDEN * row if type_ == "Q8_0" else HIDDEN * HIDDEN)
 
 
-def test_metas_files_give_the_same_file_as_transformers_conversion_of_them(tmp_path):
+@pytest.mark.parametrize("adapter", [False, True], ids=["alone", "with_an_adapter"])
+def test_metas_files_give_the_same_file_as_transformers_conversion_of_them(tmp_path, adapter):
     meta = make_meta(heads=4, kv_heads=2, vocab=VOCAB)
+    updates = {}
+    for part, rows in (("q", meta.dim), ("k", meta.dim // 2), ("o", meta.dim)):
+        updates |= factors(f"model.layers.1.self_attn.{part}_proj", (rows, meta.dim), seed=rows)
+    write_adapter(tmp_path / "lora", updates)
+    delta = '[[delta]]\nuri = "file:lora"\nkind = "lora"\n' if adapter else ""
     config = json.dumps(
         {
             "architectures": ["LlamaForCausalLM"],
@@ -290,7 +296,7 @@ def test_metas_files_give_the_same_file_as_transformers_conversion_of_them(tmp_p
         (tmp_path / name / "tokenizer_config.json").write_text('{"add_bos_token": true}')
         path = tmp_path / f"{name}.toml"
         path.write_text(
-            f'schema = "vbuild/1"\nname = "m"\n[base]\nuri = "file:{name}"\n'
+            f'schema = "vbuild/1"\nname = "m"\n[base]\nuri = "file:{name}"\n{delta}'
             '[tokenizer]\nsource = "base"\n[output]\nformat = "gguf"\ntype = "Q5_0"\n'
         )
         vbuild.lock(path)

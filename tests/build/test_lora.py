@@ -123,7 +123,7 @@ def test_an_embedding_gets_its_product_turned(tmp_path):
     same(built(tmp_path), base | {name: wanted})
 
 
-def test_a_saved_module_replaces_the_base_s_in_its_type_with_any_number_of_rows(tmp_path):
+def test_a_saved_module_replaces_the_base_s_in_its_type_and_may_have_more_rows(tmp_path):
     base = base_tensors()
     rng = np.random.default_rng(4)
     saved = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -267,6 +267,7 @@ CASES = {
     "a_vast_number_of_layers": (_params(n_layers=2**31 - 1), "meta-tensor-missing"),
     "another_vocabulary": (_params(vocab_size=32000), "meta-shape"),
     "grouped_heads_that_are_not": (_params(n_kv_heads=4), "meta-shape"),
+    "another_number_of_heads": (_params(n_heads=16), "meta-shape"),
     "heads_that_cannot_be_dealt": (_params(n_heads=1), "meta-files"),
     "keys_that_cannot_be_dealt": (_params(n_kv_heads=1), "meta-files"),
     "heads_that_do_not_divide": (_params(n_heads=7), "meta-params"),
@@ -314,6 +315,7 @@ def test_what_does_not_fit_is_one_error(tmp_path, change, code):
     assert refused(tmp_path).code == code
 
 
+@settings(deadline=None)
 @given(
     params=st.dictionaries(
         st.sampled_from(["dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"]),

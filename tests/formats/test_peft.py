@@ -13,7 +13,7 @@ from tests.support.builds import write_safetensors
 from vbuild.errors import InvalidInput
 from vbuild.formats import open_checkpoint
 from vbuild.formats.peft import as_adapter
-from vbuild.formats.peft_config import MAX_LOOKUPS, parse_adapter_config
+from vbuild.formats.peft_config import MAX_EXPRESSIONS, MAX_STEPS, parse_adapter_config
 
 Q = "model.layers.0.self_attn.q_proj"
 EMBED = "model.embed_tokens"
@@ -140,11 +140,30 @@ def test_a_configuration_that_is_no_json_object_is_refused(data):
 
 
 def test_too_many_expressions_for_too_many_modules_are_refused():
-    config = parsed(alpha_pattern={f"(a|b){i}": 1 for i in range(200)})
-    config.check_names(MAX_LOOKUPS // 20_000)
+    config = parsed(alpha_pattern={f"(a|b)*{i}": 1 for i in range(200)})
+    config.check_names(["model.layers.0.self_attn.q_proj"] * 100)
     with pytest.raises(InvalidInput) as caught:
-        config.check_names(MAX_LOOKUPS // 20_000 + 1)
+        config.check_names(["model.layers.0.self_attn.q_proj"] * 10_000)
     assert caught.value.code == "adapter-unsupported"
+    assert "too many keys" in caught.value.what
+
+
+@pytest.mark.parametrize("key", ["(" + "(a|.)*" * 140 + "{})", "." * 990 + "{}"])
+def test_a_few_long_expressions_for_long_names_are_as_much(key):
+    config = parsed(alpha_pattern={key.replace("{}", str(i)): 1 for i in range(40)})
+    config.check_names(["q_proj"] * 10)
+    with pytest.raises(InvalidInput) as caught:
+        config.check_names(["x" * 1000] * (MAX_STEPS // 30_000))
+    assert "too many keys" in caught.value.what
+
+
+def test_expressions_take_bounded_memory():
+    keys = [f"({'x' * 995}){i:03}" for i in range(MAX_EXPRESSIONS // 1000)]
+    parsed(alpha_pattern=dict.fromkeys(keys, 1))
+    with pytest.raises(InvalidInput) as caught:
+        parsed(alpha_pattern=dict.fromkeys([*keys, "(y)"], 1))
+    assert caught.value.code == "adapter-unsupported"
+    assert "too many" in caught.value.what
 
 
 # ---- the tensors ----

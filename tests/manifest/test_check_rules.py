@@ -71,7 +71,18 @@ def test_merge_is_for_adapters():
     assert (error.code, error.where) == ("no-effect", "m.toml:9")
     both = '[apply]\n[[apply.rule]]\nmatch = "*"\nop = "merge"\n'
     assert refused(delta("dense") + both).code == "no-effect"
-    assert parsed(delta("dense") + delta("lora") + both).rules_for(1)[0].op == "merge"
+
+
+def test_a_dense_delta_beside_an_adapter_is_not_merged_by_its_rules():
+    both = '[apply]\n[[apply.rule]]\nmatch = "*"\nop = "merge"\n'
+    error = refused(delta("dense") + delta("lora") + both)
+    assert (error.code, error.hint) == (
+        "no-effect",
+        "give this delta rules of its own: [[delta.rule]]",
+    )
+    assert "delta[0]" in error.what
+    own = delta("dense", '[[delta.rule]]\nmatch = "*"\nop = "add"\n')
+    assert parsed(own + delta("lora") + both).rules_for(1)[0].op == "merge"
 
 
 def test_an_adapter_s_configuration_is_the_base_s_unless_somebody_says_otherwise():

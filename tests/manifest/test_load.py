@@ -575,6 +575,7 @@ def test_taking_files_from_a_delta_needs_a_delta(table):
         ('op = "drop"\npad = "zero"', "pad"),
         ('op = "xor"\ncompute = "float32"', "compute"),
         ('op = "copy-base"\non_shape_mismatch = "copy-delta"', "on_shape_mismatch"),
+        ('op = "drop"\non_missing = "copy"', "on_missing"),
         ('op = "merge"\npad = "zero"', "pad"),
         ('op = "merge"\non_shape_mismatch = "copy-delta"', "on_shape_mismatch"),
     ],

@@ -237,8 +237,9 @@ def test_pad_mean_adds_the_new_rows_to_the_mean_of_the_old() -> None:
         spec("w", (4, 3), DType.F64),
         replace(spec("w", (4, 3)), dims=(2, 2, 3), strides=(3, 6, 1)),
         JoinedSpec("w", DType.F16, (4, 3), 0, (spec("w", (2, 3)), spec("w", (2, 3), file="g"))),
+        spec("w", (0, 3)),
     ],
-    ids=["vector", "float64", "permuted", "joined"],
+    ids=["vector", "float64", "permuted", "joined", "empty"],
 )
 def test_pad_mean_is_of_one_matrix_as_it_is_stored(base: Tensor) -> None:
     delta = spec("w", (5, *base.shape[1:]), base.dtype)
@@ -364,6 +365,8 @@ def test_case_61_an_update_of_what_is_not_there_names_the_base() -> None:
         (spec("w"), update("w", (4, 5)), "[4, 3] and the adapter's update has [4, 5]"),
         (spec("w"), spec("w", (4, 5)), "[4, 3] and the adapter's saved module has [4, 5]"),
         (spec("w"), spec("w", (4,)), "saved module has [4]"),
+        (spec("w"), spec("w", (3, 3)), "[4, 3] and the adapter's saved module has [3, 3]"),
+        (spec("w"), spec("w", (0, 3)), "saved module has [0, 3]"),
         (spec("w", dtype=DType.I64), update("w", (4, 3)), "addition is not defined"),
         (spec("w", dtype=DType.I64), spec("w"), "cannot be converted"),
     ],

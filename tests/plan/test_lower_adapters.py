@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tests.plan.made_up import Side, execute, plan_of, side
 from tests.support.machine_kernels import mean_of_rows, product
+from vbuild.errors import InvalidInput
 from vbuild.manifest import Rule
 from vbuild.tensors import DType, JoinedSpec, LowRankSpec, TensorSpec
 
@@ -73,6 +74,32 @@ def test_an_update_of_a_matrix_whose_rows_are_read_in_another_order(level: str) 
     sides = Side({"w": spec}, files.contents), adapter()[0]
     made = execute(plan_of(*sides, rules=MERGE), *sides, level=level)
     assert data_of(made) == rounded(base, adapter()[1])
+
+
+def test_rows_in_another_order_of_an_update_of_a_matrix_in_parts() -> None:
+    """Meta's files as GGUF: the base is joined, and the left factor's rows are read as it needs."""
+    base = numbers(ROWS, COLUMNS, seed=7)
+    lora, update = adapter()
+    half = ROWS // HEADS // 2
+    left = replace(
+        lora.updates["w"].left,
+        dims=(HEADS, 2, half, RANK),
+        strides=(2 * half * RANK, RANK, 2 * RANK, 1),
+    )
+    turned = Side({}, lora.contents, {"w": replace(lora.updates["w"], left=left)})
+    sides = joined(0, base, [ROWS // HEADS]), turned
+    made = execute(plan_of(*sides, rules=MERGE), *sides)
+    permuted = update.reshape(HEADS, half, 2, COLUMNS).swapaxes(1, 2).reshape(ROWS, COLUMNS)
+    assert data_of(made) == rounded(base, permuted)
+
+
+def test_a_cut_inside_a_head_of_an_update_is_refused() -> None:
+    lora, _ = adapter()
+    left = replace(lora.updates["w"].left, dims=(HEADS, 2, 4, RANK), strides=(24, 3, 6, 1))
+    turned = Side({}, lora.contents, {"w": replace(lora.updates["w"], left=left)})
+    with pytest.raises(InvalidInput) as caught:
+        plan_of(joined(0, numbers(ROWS, COLUMNS, seed=8), [5]), turned, rules=MERGE)
+    assert caught.value.code == "layout-too-complex"
 
 
 def test_an_update_of_a_matrix_that_lies_transposed() -> None:

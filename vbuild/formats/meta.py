@@ -131,6 +131,7 @@ def open_meta(files: MetaFiles, opener: Opener) -> MetaModel:
             kinds = _kinds(specs, params, name)
             sizes = sizes or _sizes(specs, params, files)
             _check_shapes(specs, kinds, sizes)
+            _check_frequencies(found, params)
             if len(files.parts) > 1:
                 copies = [specs[n] for n, kind in kinds.items() if kind.axis is None]
                 _compare_norms(file, copies, norms, files.parts[0])
@@ -227,6 +228,17 @@ def _check_shapes(specs: Mapping[str, TensorSpec], kinds: Mapping[str, Kind], si
             raise _shape_error(specs[name], f"{whole} in all, dealt to {sizes.files} files")
         if specs[name].shape != part:
             raise _shape_error(specs[name], _shown(part))
+
+
+def _check_frequencies(specs: Iterable[TensorSpec], params: Params) -> None:
+    """Where there are frequencies, a head has two rows for each: nothing else tells of the heads.
+
+    A wrong ``n_heads`` would fit all other shapes, and give rows in another order.
+    """
+    wanted = (params.head_dim // 2,)
+    for spec in specs:
+        if is_left_out(spec.name) and spec.shape != wanted:
+            raise _shape_error(spec, _shown(wanted))
 
 
 def _shown(shape: Sequence[int]) -> str:

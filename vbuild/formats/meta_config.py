@@ -15,6 +15,7 @@ from typing import Final
 
 from vbuild.errors import InvalidInput
 from vbuild.formats.meta_params import Params
+from vbuild.strict_json import quoted
 from vbuild.tensors import Tensor
 
 __all__ = ["configuration"]
@@ -67,7 +68,7 @@ def configuration(params: Params, tensors: Mapping[str, Tensor], where: str) -> 
     """
     strange = [key for key in params.others if key not in _HARMLESS]
     if strange or params.norm_eps is None:
-        what = f"the key {strange[0]!r} is not known" if strange else "norm_eps is missing"
+        what = f"the key {quoted(strange[0])} is not known" if strange else "norm_eps is missing"
         raise InvalidInput(
             "meta-config",
             f"config.json cannot be made from params.json: {what}",

@@ -70,7 +70,7 @@ def as_adapter(checkpoint: Checkpoint, config: AdapterConfig) -> Checkpoint:
             target = _saved_name(name, plain)
             _refuse_second(target in saved, name)
             saved[target] = replace(spec, name=target)
-    config.check_names(len(factors))
+    config.check_names(factors)
     updates = {}
     for module in sorted(factors):
         weight = f"{module}.weight"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,8 +26,11 @@ CONFIG_NAME: Final = "adapter_config.json"
 MAX_SIZE: Final = 1_000_000
 """Bytes."""
 
-MAX_LOOKUPS: Final = 10_000_000
-"""The most comparisons of names with keys of ``alpha_pattern``; one with an expression is 100."""
+MAX_STEPS: Final = 200_000_000
+"""The most steps that comparing names with keys of ``alpha_pattern`` may take: some seconds."""
+
+MAX_EXPRESSIONS: Final = 50_000
+"""Characters of all the expressions of ``alpha_pattern``; names that are written out are free."""
 
 _NO_EFFECT = frozenset(
     (
@@ -98,10 +101,11 @@ class AdapterConfig:
     ranks: frozenset[int]
     alphas: tuple[tuple[Pattern, float], ...]
 
-    def check_names(self, modules: int) -> None:
-        """Refuse an ``alpha_pattern`` that would take too long for so many modules."""
-        cost = sum(1 if pattern.is_plain else 100 for pattern, _ in self.alphas)
-        if cost * modules > MAX_LOOKUPS:
+    def check_names(self, modules: Collection[str]) -> None:
+        """Refuse an ``alpha_pattern`` that might take too long for these modules."""
+        characters = sum(map(len, modules))
+        steps = sum(pattern.steps(len(modules), characters) for pattern, _ in self.alphas)
+        if steps > MAX_STEPS:
             raise _refusal(self.where, "alpha_pattern has too many keys for so many modules")
 
     def scale(self, module: str, rank: int) -> float:
@@ -225,9 +229,13 @@ def _table(config: Mapping[str, Json], key: str, where: str) -> Mapping[str, Jso
 
 def _alphas(table: Mapping[str, Json], where: str) -> Iterable[tuple[Pattern, float]]:
     """The pairs of ``alpha_pattern``, in its order: the first that matches wins."""
+    length = 0
     for key, value in table.items():
         try:
             pattern = Pattern(key)
+            length += 0 if pattern.is_plain else len(key)
+            if length > MAX_EXPRESSIONS:
+                raise PatternError("there are too many")
         except PatternError as e:
             raise _refusal(
                 where,

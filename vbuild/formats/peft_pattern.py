@@ -75,6 +75,15 @@ class Pattern:
         if self._at < len(text):
             raise PatternError("a parenthesis is closed that is not open")
 
+    def steps(self, names: int, characters: int) -> int:
+        """The most steps that it takes to match so many names with so many characters in all.
+
+        A step is the comparison of two characters; a state that is visited takes as long as four.
+        """
+        if self.is_plain:
+            return (len(self._text) + 1) * names
+        return 4 * len(self._states) * (characters + names)
+
     def matches(self, name: str) -> bool:
         """Whether ``name``, or what follows one of its dots, is all that the pattern says.
 

@@ -18,6 +18,9 @@ from vbuild.manifest.schema import DEFAULT_PRESETS, Apply, Delta, Manifest, Rule
 
 __all__ = ["check_rules", "preset_of", "rules_of"]
 
+_THAT_TAKE = ("add", "xor", "merge", "copy-base", "copy-delta")
+"""Operations that take something, which may be missing."""
+
 
 def rules_of(manifest: Manifest, delta_index: int) -> Delta | Apply | None:
     """The table that has the rules of a delta; None where no table has any."""
@@ -92,6 +95,7 @@ def _check_rule(rule: Rule, path: KeyPath, outline: Outline) -> None:
         ("pad", rule.pad is not None, ("add",) if rule.pad == "mean" else ("add", "xor")),
         ("compute", rule.compute is not None, ("add", "merge")),
         ("on_shape_mismatch", rule.on_shape_mismatch != "error", ("add", "xor")),
+        ("on_missing", rule.on_missing != "error", _THAT_TAKE),
     ):
         if used and rule.op not in ops:
             raise outline.error(
@@ -117,18 +121,12 @@ def _check_kind(manifest: Manifest, index: int, outline: Outline) -> None:
     if preset is not None or chosen is None:
         return
     for i, rule in enumerate(chosen.rule or ()):
-        if kind == "xor-file" or (rule.op == "merge" and not _has_lora(manifest, chosen)):
+        if kind == "xor-file" or (rule.op == "merge" and kind != "lora"):
+            merge = rule.op == "merge"
             raise outline.error(
                 "no-effect",
                 (*path, "rule", i, "op"),
-                f'has no effect on a delta of kind = "{kind}"',
-                expected='kind = "lora"' if rule.op == "merge" else "no rules: they are of tensors",
+                f'has no effect on delta[{index}], which is of kind = "{kind}"',
+                expected='kind = "lora"' if merge else "no rules: they are of tensors",
+                hint="give this delta rules of its own: [[delta.rule]]" if merge else None,
             )
-
-
-def _has_lora(manifest: Manifest, chosen: Delta | Apply) -> bool:
-    """Whether a LoRA is among the deltas that ``chosen`` has the rules for."""
-    return any(
-        delta.kind == "lora" and rules_of(manifest, i) is chosen
-        for i, delta in enumerate(manifest.delta)
-    )

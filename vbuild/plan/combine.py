@@ -185,12 +185,12 @@ def _mean(have: Recipe) -> Mean:
     if len(have.bands) == 1 and not first.steps and isinstance(first.start, View):
         spec = first.start.spec
         plain = isinstance(spec, TensorSpec) and len(spec.shape) == 2 and not spec.dims
-        if isinstance(spec, TensorSpec) and plain and spec.dtype is not DType.F64:
+        if isinstance(spec, TensorSpec) and plain and spec.count and spec.dtype is not DType.F64:
             return Mean(first.start.group, spec)
     raise Disagreement(
         have.name,
-        "the mean of its rows is not to be had: they are not one matrix of one file, in float16, "
-        "bfloat16 or float32, that no delta before has changed",
+        "the mean of its rows is not to be had: they are not one matrix of one file, not empty, in "
+        "float16, bfloat16 or float32, that no delta before has changed",
         'take pad = "zero" or "delta", or convert the base to Hugging Face files first',
     )
 
@@ -235,8 +235,8 @@ def _merge(have: Recipe, group: int, delta: Tensor | LowRankSpec, rule: Rule, la
 
 
 def _replaced(have: Recipe, group: int, saved: Tensor, label: str) -> Recipe:
-    """``saved`` in the place of ``have``, in its type; it may have another number of rows."""
-    if have.shape[1:] != saved.shape[1:] or len(have.shape) != len(saved.shape):
+    """``saved`` in the place of ``have``, in its type; it may have more rows."""
+    if have.shape != saved.shape and not _has_more_rows(have.shape, saved.shape):
         raise Disagreement(
             have.name,
             f"the base has shape {_shape(have.shape)} and the adapter's saved module has "

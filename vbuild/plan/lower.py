@@ -216,12 +216,15 @@ def _layouts(term: Term, shape: tuple[int, ...]) -> list[Layout] | None:
     last axis is different.
     """
     layouts: list[Layout] = []
-    first_row = term.first_row if isinstance(term, View) else 0
+    first_row = 0 if isinstance(term, Zeros | Mean) else term.first_row
+    rows = shape[0] if shape else 1
+    if isinstance(term, Product):
+        step = _row_step(term.left)
+        return None if rows % step or first_row % step else layouts
     for piece in _pieces(term):
         extents, strides = piece.layout
-        rows = shape[0] if shape else 1
         if piece.shape and piece.shape[0] != rows:
-            step = piece.shape[0] // extents[0]
+            step = _row_step(piece)
             if rows % step or first_row % step:
                 return None
             extents = (rows // step, *extents[1:])
@@ -258,8 +261,7 @@ def _operand(
 def _matrix(draft: Draft, group: int, spec: TensorSpec, first_row: int, rows: int) -> Part:
     """Rows of a two-dimensional tensor as a part."""
     extents, strides = spec.layout
-    if not spec.dims:
-        extents = (rows, spec.shape[1])
+    extents = (rows // _row_step(spec), *extents[1:])
     padding = RANK - len(extents)
     return Part(
         draft.source(FileRef(group, spec.file)),
@@ -274,8 +276,14 @@ def _row_offset(spec: TensorSpec, row: int) -> int:
     """Where a row begins, which is one that an extent of the first axis begins with."""
     if not row:
         return spec.offset
-    extents, strides = spec.layout
-    return spec.offset + row // (spec.shape[0] // extents[0]) * strides[0] * spec.dtype.itemsize
+    _, strides = spec.layout
+    return spec.offset + row // _row_step(spec) * strides[0] * spec.dtype.itemsize
+
+
+def _row_step(spec: TensorSpec) -> int:
+    """Rows that one of the first axis of the tensor's layout stands for."""
+    extents, _ = spec.layout
+    return spec.shape[0] // extents[0]
 
 
 @dataclass(frozen=True, slots=True)

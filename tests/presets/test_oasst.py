@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 import vbuild
 from tests.presets.field import llama, write_bin
 from vbuild.errors import InvalidInput, Mismatch, NotLocked
+from vbuild.report.apply import opening
+from vbuild.report.lines import render
 
 NAMES = ("config.json", "part-1.bin", "tokenizer.model")
 
@@ -70,6 +73,14 @@ def test_the_preset_may_be_named_and_is_shown(tmp_path):
     assert built(path) == {"a.bin": codec(b"abc", b"12345")}
     rules = vbuild.plan(path, out=tmp_path / "x").prepared.loaded.rules_for(0)
     assert [rule.op for rule in rules] == ["xor"]
+
+
+def test_what_is_going_to_be_built_is_said_in_files(tmp_path):
+    write(tmp_path, {"a.bin": b"12345"}, {"a.bin": b"abc"})
+    path = manifest(tmp_path, ["a.bin"])
+    vbuild.lock(path)
+    first = next(opening(vbuild.plan(path, out=tmp_path / "x").prepared, Path("out")))
+    assert render(first) == "building oasst: 1 file, 3 B, into out"
 
 
 def test_the_base_s_other_files_are_verified_and_nothing_else(tmp_path):

@@ -27,10 +27,11 @@ def license_line(text: str | None) -> Line:
 
 def opening(prepared: Prepared, out: Path) -> Iterator[Line]:
     """What is going to be built, and under which licence."""
-    count = len(prepared.plan.recipes)
+    tensors = len(prepared.plan.recipes)
+    what = counted(tensors, "tensor") if tensors else counted(len(prepared.output_names), "file")
     written = prepared.plan.output_bytes + sum(map(len, prepared.side_files.values()))
     name = prepared.loaded.manifest.name
-    yield line(f"building {name}: {counted(count, 'tensor')}, {size(written)}, into {out}")
+    yield line(f"building {name}: {what}, {size(written)}, into {out}")
     yield license_line(prepared.loaded.manifest.license)
 
 

@@ -46,7 +46,6 @@ op = "xor"
 [[apply.rule]]
 match = "*.unused"
 op = "drop"
-on_missing = "drop"
 [[apply.rule]]
 match = "*.wide.weight"
 op = "add"
